@@ -1,0 +1,74 @@
+/**
+ * nfsstat3 (RFC 1813, section 2.6) and what each status means to a POSIX caller.
+ *
+ * JUKEBOX is no errno: it means "ask again later", and the client does; only a soft mount that
+ * has asked long enough turns it into EIO. A status that the RFC does not list becomes EREMOTEIO
+ * at the codec, never a guess.
+ */
+import type { ErrnoName } from './errno.ts';
+
+export const NfsStatus = {
+  NFS3_OK: 0,
+  NFS3ERR_PERM: 1,
+  NFS3ERR_NOENT: 2,
+  NFS3ERR_IO: 5,
+  NFS3ERR_NXIO: 6,
+  NFS3ERR_ACCES: 13,
+  NFS3ERR_EXIST: 17,
+  NFS3ERR_XDEV: 18,
+  NFS3ERR_NODEV: 19,
+  NFS3ERR_NOTDIR: 20,
+  NFS3ERR_ISDIR: 21,
+  NFS3ERR_INVAL: 22,
+  NFS3ERR_FBIG: 27,
+  NFS3ERR_NOSPC: 28,
+  NFS3ERR_ROFS: 30,
+  NFS3ERR_MLINK: 31,
+  NFS3ERR_NAMETOOLONG: 63,
+  NFS3ERR_NOTEMPTY: 66,
+  NFS3ERR_DQUOT: 69,
+  NFS3ERR_STALE: 70,
+  NFS3ERR_REMOTE: 71,
+  NFS3ERR_BADHANDLE: 10001,
+  NFS3ERR_NOT_SYNC: 10002,
+  NFS3ERR_BAD_COOKIE: 10003,
+  NFS3ERR_NOTSUPP: 10004,
+  NFS3ERR_TOOSMALL: 10005,
+  NFS3ERR_SERVERFAULT: 10006,
+  NFS3ERR_BADTYPE: 10007,
+  NFS3ERR_JUKEBOX: 10008,
+} as const;
+
+export type NfsStatusName = keyof typeof NfsStatus;
+export type NfsErrorName = Exclude<NfsStatusName, 'NFS3_OK'>;
+
+export const errnoOfNfsStatus = {
+  NFS3ERR_PERM: 'EPERM',
+  NFS3ERR_NOENT: 'ENOENT',
+  NFS3ERR_IO: 'EIO',
+  NFS3ERR_NXIO: 'ENXIO',
+  NFS3ERR_ACCES: 'EACCES',
+  NFS3ERR_EXIST: 'EEXIST',
+  NFS3ERR_XDEV: 'EXDEV',
+  NFS3ERR_NODEV: 'ENODEV',
+  NFS3ERR_NOTDIR: 'ENOTDIR',
+  NFS3ERR_ISDIR: 'EISDIR',
+  NFS3ERR_INVAL: 'EINVAL',
+  NFS3ERR_FBIG: 'EFBIG',
+  NFS3ERR_NOSPC: 'ENOSPC',
+  NFS3ERR_ROFS: 'EROFS',
+  NFS3ERR_MLINK: 'EMLINK',
+  NFS3ERR_NAMETOOLONG: 'ENAMETOOLONG',
+  NFS3ERR_NOTEMPTY: 'ENOTEMPTY',
+  NFS3ERR_DQUOT: 'EDQUOT',
+  NFS3ERR_STALE: 'ESTALE',
+  NFS3ERR_REMOTE: 'EREMOTEIO',
+  NFS3ERR_BADHANDLE: 'ESTALE',
+  NFS3ERR_NOT_SYNC: 'EIO',
+  NFS3ERR_BAD_COOKIE: 'EIO',
+  NFS3ERR_NOTSUPP: 'EOPNOTSUPP',
+  NFS3ERR_TOOSMALL: 'EIO',
+  NFS3ERR_SERVERFAULT: 'EREMOTEIO',
+  NFS3ERR_BADTYPE: 'EINVAL',
+  NFS3ERR_JUKEBOX: 'EIO',
+} as const satisfies Record<NfsErrorName, ErrnoName>;

@@ -1,0 +1,255 @@
+/**
+ * What the file-system layer needs from below, in its own words. The NFSv3 client has this shape
+ * (structurally: it knows nothing of this file); the daemon joins the two.
+ *
+ * Every call resolves, and none rejects: an expected failure is an `Err`. How long a call may wait
+ * is the implementation's policy (hard or soft), not the caller's.
+ */
+import type { FileHandle, Name } from '../base/brand.ts';
+import type { Credentials } from '../base/credentials.ts';
+import type { Result } from '../base/result.ts';
+import type { FsError } from '../errors/fs-error.ts';
+
+export type FileType =
+  | 'regular'
+  | 'directory'
+  | 'block'
+  | 'character'
+  | 'symlink'
+  | 'socket'
+  | 'fifo';
+
+/** fattr3 (RFC 1813, section 2.6). Sizes in bytes, checked to 2^53-1; times in ns since 1970. */
+export interface Attributes {
+  readonly type: FileType;
+  /** Permission bits only, 0 to 0o7777. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: number;
+  /** Bytes of disk in use at the server. */
+  readonly used: number;
+  readonly rdev: { readonly major: number; readonly minor: number };
+  readonly fsid: bigint;
+  readonly fileid: bigint;
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+/** wcc_attr (RFC 1813, section 2.6): what the file was just before the call. */
+export interface WccAttributes {
+  readonly size: number;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+/** wcc_data: either half may be missing, as the server likes. */
+export interface WccData {
+  readonly before?: WccAttributes | undefined;
+  readonly after?: Attributes | undefined;
+}
+
+/** A failure of the server still tells what the file or directory looks like now. */
+export interface ServerError extends FsError {
+  /** Of the object (or of the directory, for calls that change one). */
+  readonly attributes?: Attributes | undefined;
+  readonly wcc?: WccData | undefined;
+  /**
+   * The call was sent more than once, so that the server may have done it the first time:
+   * a REMOVE answered NOENT, or a MKDIR answered EXIST, can be a success.
+   */
+  readonly retransmitted?: boolean | undefined;
+}
+
+export type Answer<T> = Promise<Result<T, ServerError>>;
+
+/** sattr3: what is absent stays as it is. `'server'` is the server's own clock. */
+export interface SetAttributes {
+  readonly mode?: number | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly size?: number | undefined;
+  readonly atime?: bigint | 'server' | undefined;
+  readonly mtime?: bigint | 'server' | undefined;
+}
+
+/** How durable a WRITE is when it is answered (RFC 1813, section 3.3.7, stable_how). */
+export type Stability = 'unstable' | 'dataSync' | 'fileSync';
+
+/** ACCESS bits (RFC 1813, section 3.3.4). */
+export const Access = {
+  READ: 0x01,
+  LOOKUP: 0x02,
+  MODIFY: 0x04,
+  EXTEND: 0x08,
+  DELETE: 0x10,
+  EXECUTE: 0x20,
+} as const;
+
+/** A new object: the server may leave out either part, and then it has to be looked up. */
+export interface Created {
+  readonly file?: FileHandle | undefined;
+  readonly attributes?: Attributes | undefined;
+  readonly directory: WccData;
+}
+
+export interface ReadOk {
+  readonly attributes?: Attributes | undefined;
+  readonly eof: boolean;
+  /** A view of the bytes as they came; valid until `release`. At most what was asked for. */
+  readonly bytes: Buffer;
+  /** Gives the memory back. To be called exactly once, when no one looks at `bytes` any more. */
+  release(): void;
+}
+
+export interface WriteOk {
+  readonly wcc: WccData;
+  /** Bytes written: at least 1, at most what was sent; the rest is the caller's to send again. */
+  readonly count: number;
+  readonly committed: Stability;
+  /** 8 bytes that change when the server restarts and may have lost unstable data. */
+  readonly verifier: bigint;
+}
+
+export interface DirectoryEntry {
+  readonly fileid: bigint;
+  readonly name: Buffer;
+  readonly cookie: bigint;
+  /** With READDIRPLUS, as far as the server gave them. */
+  readonly attributes?: Attributes | undefined;
+  readonly file?: FileHandle | undefined;
+}
+
+export interface ReaddirOk {
+  readonly attributes?: Attributes | undefined;
+  readonly verifier: bigint;
+  readonly entries: readonly DirectoryEntry[];
+  readonly eof: boolean;
+}
+
+/** FSSTAT (RFC 1813, section 3.3.18), in bytes and file slots. */
+export interface FsStat {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  readonly availableBytes: number;
+  readonly totalFiles: number;
+  readonly freeFiles: number;
+  readonly availableFiles: number;
+}
+
+export interface ServerLimits {
+  /** Bytes in one READ, in one WRITE: the smallest of rsize/wsize, FSINFO's maximum and 1 MiB. */
+  readonly readMax: number;
+  readonly writeMax: number;
+  readonly maxFileSize: number;
+  /** The server's clock resolution. */
+  readonly timeDeltaNs: bigint;
+}
+
+/** A mounted export, seen as NFSv3 procedures. Credentials are the caller's, call by call. */
+export interface ImageServer {
+  readonly root: FileHandle;
+  readonly limits: ServerLimits;
+
+  getattr(as: Credentials, file: FileHandle): Answer<Attributes>;
+  /** `guardCtimeNs`: refuse (NOT_SYNC) unless the file's ctime is this. */
+  setattr(
+    as: Credentials,
+    file: FileHandle,
+    changes: SetAttributes,
+    guardCtimeNs?: bigint,
+  ): Answer<WccData>;
+  lookup(
+    as: Credentials,
+    directory: FileHandle,
+    name: Name,
+  ): Answer<{
+    file: FileHandle;
+    attributes?: Attributes | undefined;
+    directory?: Attributes | undefined;
+  }>;
+  /** `wanted` and the answer are `Access` bits. */
+  access(
+    as: Credentials,
+    file: FileHandle,
+    wanted: number,
+  ): Answer<{ granted: number; attributes?: Attributes | undefined }>;
+  readlink(
+    as: Credentials,
+    file: FileHandle,
+  ): Answer<{ target: Buffer; attributes?: Attributes | undefined }>;
+  read(as: Credentials, file: FileHandle, offset: number, count: number): Answer<ReadOk>;
+  /** `bytes` must not change until the answer is there. */
+  write(
+    as: Credentials,
+    file: FileHandle,
+    offset: number,
+    bytes: Buffer,
+    stability: Stability,
+  ): Answer<WriteOk>;
+  /** How: 'unchecked' opens what exists, 'guarded' refuses it, a verifier is EXCLUSIVE. */
+  create(
+    as: Credentials,
+    directory: FileHandle,
+    name: Name,
+    how: { kind: 'unchecked' | 'guarded'; attributes: SetAttributes } | { kind: 'exclusive' },
+  ): Answer<Created>;
+  mkdir(
+    as: Credentials,
+    directory: FileHandle,
+    name: Name,
+    attributes: SetAttributes,
+  ): Answer<Created>;
+  symlink(
+    as: Credentials,
+    directory: FileHandle,
+    name: Name,
+    target: Buffer,
+    attributes: SetAttributes,
+  ): Answer<Created>;
+  mknod(
+    as: Credentials,
+    directory: FileHandle,
+    name: Name,
+    node:
+      | { type: 'fifo' | 'socket'; attributes: SetAttributes }
+      | { type: 'block' | 'character'; attributes: SetAttributes; major: number; minor: number },
+  ): Answer<Created>;
+  remove(as: Credentials, directory: FileHandle, name: Name): Answer<WccData>;
+  rmdir(as: Credentials, directory: FileHandle, name: Name): Answer<WccData>;
+  rename(
+    as: Credentials,
+    from: { directory: FileHandle; name: Name },
+    to: { directory: FileHandle; name: Name },
+  ): Answer<{ from: WccData; to: WccData }>;
+  link(
+    as: Credentials,
+    file: FileHandle,
+    to: { directory: FileHandle; name: Name },
+  ): Answer<{ attributes?: Attributes | undefined; directory: WccData }>;
+  /** `cookie` 0n and `verifier` 0n start a listing. `countBytes` bounds the whole answer. */
+  readdir(
+    as: Credentials,
+    directory: FileHandle,
+    cookie: bigint,
+    verifier: bigint,
+    countBytes: number,
+  ): Answer<ReaddirOk>;
+  /** As readdir, with attributes and handles; NOTSUPP where the server has no READDIRPLUS. */
+  readdirplus(
+    as: Credentials,
+    directory: FileHandle,
+    cookie: bigint,
+    verifier: bigint,
+    countBytes: number,
+  ): Answer<ReaddirOk>;
+  fsstat(as: Credentials, file: FileHandle): Answer<FsStat>;
+  commit(
+    as: Credentials,
+    file: FileHandle,
+    offset: number,
+    count: number,
+  ): Answer<{ wcc: WccData; verifier: bigint }>;
+}
