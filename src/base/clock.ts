@@ -5,7 +5,7 @@
 export interface Clock {
   /** Milliseconds from an arbitrary start, never going back, with a fraction. */
   monotonicMs(): number;
-  /** Nanoseconds since 1970-01-01T00:00:00Z, as the wall clock has it. */
+  /** Nanoseconds since 1970-01-01T00:00:00Z, as the wall clock has it, to the millisecond. */
   wallNs(): bigint;
   /** Runs `callback` once after `delayMs`; it does not keep the process alive. */
   after(delayMs: number, callback: () => void): Timer;
@@ -17,7 +17,8 @@ export interface Timer {
 
 export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
-  wallNs: () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n,
+  // Not performance.timeOrigin: it does not follow a clock that is set.
+  wallNs: () => BigInt(Date.now()) * 1_000_000n,
   after(delayMs, callback) {
     const timeout = setTimeout(callback, delayMs);
     timeout.unref();

@@ -6,7 +6,6 @@ import { credentialsKey } from '../../src/base/credentials.ts';
 
 test('the wall clock is the one that Date reads, in nanoseconds', () => {
   const skewMs = Number(systemClock.wallNs() / 1_000_000n) - Date.now();
-  // performance.timeOrigin may drift from Date by clock adjustments, never by an hour.
   assert.ok(Math.abs(skewMs) < 3_600_000, `skew ${skewMs} ms`);
 });
 
