@@ -23,7 +23,8 @@ export type FioJob = Record<string, string | number | true>;
  * within `limitSeconds`, or reports an error in its job.
  */
 export async function fio(job: FioJob, limitSeconds = 300): Promise<FioResult> {
-  const options = Object.entries({ name: 'gvfs', ...job }).map(([key, value]) =>
+  const named: FioJob = { name: 'gvfs', ...job };
+  const options = Object.entries(named).map(([key, value]) =>
     value === true ? `--${key}` : `--${key}=${value}`,
   );
   const { stdout } = await promisify(execFile)('fio', ['--output-format=json', ...options], {
