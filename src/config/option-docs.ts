@@ -1,0 +1,200 @@
+/**
+ * The option table as people read it: the part of --help that lists the options, and
+ * docs/OPTIONS.md. `node --import tsx src/config/option-docs.ts > docs/OPTIONS.md` writes it.
+ */
+import { fileURLToPath } from 'node:url';
+import { unreachable } from '../base/assert.ts';
+import {
+  ignoredOptions,
+  ignoredPrefixes,
+  type OptionGroup,
+  type OptionSpec,
+  optionTable,
+  refusedOptions,
+  shorthands,
+} from './options.ts';
+import { type ValueKind, writeValue } from './value-kind.ts';
+
+const groupTitles: Record<OptionGroup, string> = {
+  server: 'The server and the way to it',
+  attributes: 'What is believed, and for how long',
+  mount: 'The mount on this host',
+  log: 'The log',
+};
+
+/** The options, a line each in groups, `columns` wide at most. */
+export function optionHelp(columns = 80): string {
+  const rows = Object.keys(groupTitles).flatMap((group) => [
+    '',
+    `${groupTitles[group as OptionGroup]}:`,
+    ...rowsOf(group as OptionGroup).flatMap((row) =>
+      helpLines(row.option, `${row.doc} [${row.default}]`, columns),
+    ),
+  ]);
+  return rows.slice(1).join('\n');
+}
+
+/** The text of docs/OPTIONS.md. */
+export function optionsPage(): string {
+  const tables = Object.entries(groupTitles).flatMap(([group, title]) => [
+    `## ${title}`,
+    '',
+    '| option | values | default | meaning |',
+    '|---|---|---|---|',
+    ...rowsOf(group as OptionGroup).map(
+      ({ spellings, values, default: initial, doc }) =>
+        `| ${spellings.map(code).join(', ')} | ${cell(values)} | ${cell(initial)} | ${cell(doc)} |`,
+    ),
+    '',
+  ]);
+  return [
+    '# Mount options',
+    '',
+    'Given to `gvfs-mount` with `-o`, separated by commas (`\\,` is a comma inside a value), or in',
+    "the options column of fstab. Names, units and defaults are mount.nfs's where it has the option.",
+    'Of contradicting options the last one counts.',
+    '',
+    'This page is generated from `src/config/options.ts`: change it there, then run',
+    '`node --import tsx src/config/option-docs.ts > docs/OPTIONS.md`.',
+    '',
+    ...tables,
+    '## Accepted without effect',
+    '',
+    'So that an fstab line for NFS keeps working.',
+    '',
+    '| option | why nothing changes |',
+    '|---|---|',
+    ...byReason().map(([reason, names]) => `| ${names.map(code).join(', ')} | ${cell(reason)} |`),
+    '',
+    '## Refused',
+    '',
+    'Any other option is refused too, with the nearest known name.',
+    '',
+    '| option | what to do |',
+    '|---|---|',
+    ...Object.entries(refusedOptions).map(([name, instead]) => `| ${code(name)} | ${instead} |`),
+    '',
+  ].join('\n');
+}
+
+interface Row {
+  /** As --help shows it: the first spelling with its value, and the other name of a switch. */
+  readonly option: string;
+  readonly spellings: readonly string[];
+  readonly values: string;
+  readonly default: string;
+  readonly doc: string;
+}
+
+function rowsOf(group: OptionGroup): Row[] {
+  const own = Object.entries<OptionSpec>(optionTable)
+    .filter(([, spec]) => spec.group === group)
+    .map(([name, spec]) => rowOf(name, spec));
+  const short = Object.entries(shorthands)
+    .filter(([, { sets }]) => optionTable[sets[0]].group === group)
+    .map(([name, { value, doc }]) => ({
+      option: `${name}=${placeholder(value)}`,
+      spellings: [name],
+      values: valuesOf(value),
+      default: 'none',
+      doc,
+    }));
+  return [...own, ...short];
+}
+
+function rowOf(name: string, spec: OptionSpec): Row {
+  const { value, flag } = spec;
+  const off = value.kind === 'switch' && value.off !== undefined ? [value.off] : [];
+  const initial = spec.defaultWords ?? defaultText(name, spec);
+  return {
+    option: value.kind === 'switch' ? [name, ...off].join(', ') : `${name}=${placeholder(value)}`,
+    spellings: [name, ...off, ...(spec.also ?? []), ...(flag === undefined ? [] : [flag])],
+    values: valuesOf(value),
+    default: initial,
+    doc: spec.doc,
+  };
+}
+
+function defaultText(name: string, spec: OptionSpec): string {
+  const { value, default: initial } = spec;
+  if (initial === undefined) return 'none';
+  if (value.kind !== 'switch') return writeValue(value, initial as number | string);
+  return initial === true ? name : (value.off ?? 'off');
+}
+
+function placeholder(kind: ValueKind): string {
+  switch (kind.kind) {
+    case 'integer':
+    case 'size':
+      return 'N';
+    case 'choice':
+      return kind.choices.join('|');
+    case 'switch':
+      return '';
+    case 'path':
+      return 'FILE';
+    default:
+      return unreachable(kind);
+  }
+}
+
+function valuesOf(kind: ValueKind): string {
+  switch (kind.kind) {
+    case 'integer':
+      return `${kind.min} to ${kind.max}${kind.unit === undefined ? '' : `, ${kind.unit}`}`;
+    case 'size':
+      return `${writeValue(kind, kind.min)} to ${writeValue(kind, kind.max)}, bytes`;
+    case 'choice':
+      return kind.choices.map(code).join(', ');
+    case 'switch':
+      return 'none';
+    case 'path':
+      return 'a file';
+    default:
+      return unreachable(kind);
+  }
+}
+
+const HELP_INDENT = 26;
+
+/** One option of --help: its text is folded into the right-hand column. */
+function helpLines(option: string, text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = `  ${option}`.padEnd(HELP_INDENT);
+  if (line.length > HELP_INDENT) {
+    lines.push(line);
+    line = ' '.repeat(HELP_INDENT);
+  }
+  for (const word of text.split(' ')) {
+    const empty = line.trim() === '' || line.length === HELP_INDENT;
+    if (!empty && line.length + 1 + word.length > columns) {
+      lines.push(line);
+      line = ' '.repeat(HELP_INDENT) + word;
+    } else {
+      line += empty ? word : ` ${word}`;
+    }
+  }
+  return [...lines, line];
+}
+
+/** Ignored options under their common reason. */
+function byReason(): [string, string[]][] {
+  const reasons = new Map<string, string[]>();
+  for (const [name, reason] of Object.entries(ignoredOptions)) {
+    reasons.set(reason, [...(reasons.get(reason) ?? []), name]);
+  }
+  for (const prefix of ignoredPrefixes)
+    reasons.get(ignoredOptions.defaults ?? '')?.push(`${prefix}*`);
+  return [...reasons];
+}
+
+function code(text: string): string {
+  return `\`${text}\``;
+}
+
+/** A table's cell cannot hold a bar. */
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|');
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.stdout.write(optionsPage());

@@ -1,0 +1,352 @@
+/**
+ * The one table of mount options: from it come the parser, the types, --help and docs/OPTIONS.md.
+ *
+ * Names, units and defaults are mount.nfs's (nfs(5)) wherever it has the option. Every option is
+ * given with -o; `flag` is its long spelling on gvfs-mount's command line, where it has one.
+ * Of contradicting options the last one counts, as with mount(8).
+ */
+import type { ValueKind, ValueOf } from './value-kind.ts';
+
+export type OptionGroup = 'server' | 'attributes' | 'mount' | 'log';
+
+export interface OptionSpec {
+  readonly group: OptionGroup;
+  readonly value: ValueKind;
+  /** The value when it is not given; undefined where `defaultWords` says how it is chosen. */
+  readonly default: number | string | boolean | undefined;
+  readonly defaultWords?: string;
+  /** Other names for the same option. */
+  readonly also?: readonly string[];
+  /** The long flag, with its dashes. */
+  readonly flag?: string;
+  /** One sentence, without a full stop at its end. */
+  readonly doc: string;
+}
+
+const seconds = { kind: 'integer', min: 0, max: 86_400, unit: 'seconds' } as const;
+const port = { kind: 'integer', min: 0, max: 65_535 } as const;
+const transferSize = { kind: 'size', min: 4096, max: 1 << 20, multiple: 4096 } as const;
+const onlyTcp = {
+  kind: 'choice',
+  choices: ['tcp', 'tcp6'],
+  otherwise: 'tcp, the only transport that gvfs speaks',
+} as const;
+const onlyVersion3 = {
+  kind: 'choice',
+  choices: ['3'],
+  otherwise: '3, the only NFS version that gvfs speaks, or leave the option out',
+} as const;
+
+export const optionTable = {
+  vers: {
+    group: 'server',
+    value: onlyVersion3,
+    default: '3',
+    also: ['nfsvers'],
+    doc: 'NFS version',
+  },
+  mountvers: { group: 'server', value: onlyVersion3, default: '3', doc: 'MOUNT version' },
+  proto: { group: 'server', value: onlyTcp, default: 'tcp', doc: 'Transport of NFS' },
+  mountproto: { group: 'server', value: onlyTcp, default: 'tcp', doc: 'Transport of MOUNT' },
+  port: {
+    group: 'server',
+    value: port,
+    default: 0,
+    doc: 'TCP port of the NFS service; 0 asks the portmapper',
+  },
+  mountport: {
+    group: 'server',
+    value: port,
+    default: 0,
+    doc: 'TCP port of the MOUNT service; 0 asks the portmapper',
+  },
+  sec: {
+    group: 'server',
+    value: {
+      kind: 'choice',
+      choices: ['sys'],
+      otherwise: 'sys, the only security flavour that gvfs speaks: it has no Kerberos',
+    },
+    default: 'sys',
+    doc: 'Security flavour: user and group ids as the client states them',
+  },
+  hard: {
+    group: 'server',
+    value: { kind: 'switch', off: 'soft' },
+    default: true,
+    doc: 'While the server is away: hard waits for it, soft fails with EIO after the retries',
+  },
+  timeo: {
+    group: 'server',
+    value: { kind: 'integer', min: 1, max: 60_000, unit: 'tenths of a second' },
+    default: 600,
+    doc: 'Time to wait for an answer before the request is sent again',
+  },
+  retrans: {
+    group: 'server',
+    value: { kind: 'integer', min: 0, max: 100 },
+    default: 2,
+    doc: 'How often a request is sent again before the server counts as not responding',
+  },
+  rsize: {
+    group: 'server',
+    value: transferSize,
+    default: 1 << 20,
+    doc: 'Most bytes in one READ; the server may allow less',
+  },
+  wsize: {
+    group: 'server',
+    value: transferSize,
+    default: 1 << 20,
+    doc: 'Most bytes in one WRITE; the server may allow less',
+  },
+  nconnect: {
+    group: 'server',
+    value: { kind: 'integer', min: 1, max: 16 },
+    default: 1,
+    doc: 'Number of TCP connections to the server',
+  },
+  rdirplus: {
+    group: 'server',
+    value: { kind: 'switch', off: 'nordirplus' },
+    default: true,
+    doc: 'Read attributes together with the names of a directory (READDIRPLUS)',
+  },
+  resvport: {
+    group: 'server',
+    value: { kind: 'switch', off: 'noresvport' },
+    default: undefined,
+    defaultWords: 'on where the user may',
+    doc: 'Connect from a port below 1024, which many servers insist on',
+  },
+  fg: {
+    group: 'server',
+    value: { kind: 'switch', off: 'bg' },
+    default: true,
+    doc: 'When the server does not answer: fg fails, bg goes on trying in the background',
+  },
+  retry: {
+    group: 'server',
+    value: { kind: 'integer', min: 0, max: 100_000, unit: 'minutes' },
+    default: undefined,
+    defaultWords: '0 with fg, 10000 with bg',
+    doc: 'For how long a mount is tried again when the server does not answer',
+  },
+
+  acregmin: {
+    group: 'attributes',
+    value: seconds,
+    default: 3,
+    doc: 'Least time that attributes of a file are believed',
+  },
+  acregmax: {
+    group: 'attributes',
+    value: seconds,
+    default: 60,
+    doc: 'Most time that attributes of a file are believed (at least acregmin)',
+  },
+  acdirmin: {
+    group: 'attributes',
+    value: seconds,
+    default: 30,
+    doc: 'Least time that attributes of a directory are believed',
+  },
+  acdirmax: {
+    group: 'attributes',
+    value: seconds,
+    default: 60,
+    doc: 'Most time that attributes of a directory are believed (at least acdirmin)',
+  },
+  ac: {
+    group: 'attributes',
+    value: { kind: 'switch', off: 'noac' },
+    default: true,
+    doc: 'Believe attributes for the times above; noac asks the server each time',
+  },
+  lookupcache: {
+    group: 'attributes',
+    value: { kind: 'choice', choices: ['all', 'pos', 'positive', 'none'] },
+    default: 'all',
+    doc: 'Which names are believed: all, only those that exist (pos, positive), or none',
+  },
+  nocache: {
+    group: 'attributes',
+    value: { kind: 'switch' },
+    default: true,
+    doc: 'Keep no file contents on the local disk: the only mode so far',
+  },
+
+  ro: {
+    group: 'mount',
+    value: { kind: 'switch', off: 'rw' },
+    default: false,
+    flag: '--read-only',
+    doc: 'Refuse every change',
+  },
+  transport: {
+    group: 'mount',
+    value: { kind: 'choice', choices: ['native', 'fuse-native'] },
+    default: 'native',
+    flag: '--transport',
+    doc: 'Way to the kernel: our own addon, or the slower fuse-native package where it cannot be had',
+  },
+  allow_other: {
+    group: 'mount',
+    value: { kind: 'switch', off: 'noallow_other' },
+    default: undefined,
+    defaultWords: 'on for root',
+    doc: 'Let users other than the one who mounts in; the server still judges each of them',
+  },
+  readahead: {
+    group: 'mount',
+    value: { kind: 'integer', min: 0, max: 1 << 20, unit: 'KiB' },
+    default: undefined,
+    defaultWords: 'from the measured round trip to the server',
+    doc: 'How far ahead of a sequential reader the kernel asks (root only: others have 128)',
+  },
+  suid: {
+    group: 'mount',
+    value: { kind: 'switch', off: 'nosuid' },
+    default: undefined,
+    defaultWords: 'on for root',
+    doc: 'Honour set-user-id and set-group-id bits',
+  },
+  dev: {
+    group: 'mount',
+    value: { kind: 'switch', off: 'nodev' },
+    default: undefined,
+    defaultWords: 'on for root',
+    doc: 'Honour device nodes',
+  },
+  exec: {
+    group: 'mount',
+    value: { kind: 'switch', off: 'noexec' },
+    default: true,
+    doc: 'Let programs on the mount be run',
+  },
+
+  log: {
+    group: 'log',
+    value: { kind: 'path' },
+    default: undefined,
+    defaultWords:
+      '/var/log/gvfs/gvfs.log for root, $XDG_STATE_HOME/gvfs/gvfs.log for others; ' +
+      'the terminal with -f',
+    flag: '--log',
+    doc: 'File that the log is appended to; SIGHUP opens it anew',
+  },
+  log_level: {
+    group: 'log',
+    value: { kind: 'choice', choices: ['error', 'warn', 'info', 'debug'] },
+    default: 'info',
+    flag: '--log-level',
+    doc: 'Least weight that is logged',
+  },
+  log_format: {
+    group: 'log',
+    value: { kind: 'choice', choices: ['text', 'json'] },
+    default: undefined,
+    defaultWords: 'text on a terminal, json otherwise',
+    flag: '--log-format',
+    doc: 'Lines for people, or one JSON object a line',
+  },
+} as const satisfies Record<string, OptionSpec>;
+
+export type OptionName = keyof typeof optionTable;
+
+type SettingOf<S extends OptionSpec> = S['default'] extends undefined
+  ? ValueOf<S['value']> | undefined
+  : ValueOf<S['value']>;
+
+/** What was asked for: each option's value, or its default. Units are the table's. */
+export type Settings = { readonly [N in OptionName]: SettingOf<(typeof optionTable)[N]> };
+
+/** Options that stand for others, which they set to their own value. */
+export const shorthands = {
+  actimeo: {
+    value: seconds,
+    sets: ['acregmin', 'acregmax', 'acdirmin', 'acdirmax'],
+    doc: 'Sets acregmin, acregmax, acdirmin and acdirmax',
+  },
+} as const satisfies Record<string, { value: ValueKind; sets: readonly OptionName[]; doc: string }>;
+
+/** Why an option that is accepted changes nothing. */
+const locksAreLocal = 'locks are kept by this host, and no other host sees them';
+const forMount = 'meant for mount(8) and its callers';
+
+/** Accepted, so that an fstab line for NFS keeps working, and without effect for the reason given. */
+export const ignoredOptions: Readonly<Record<string, string>> = {
+  nolock: locksAreLocal,
+  lock: locksAreLocal,
+  local_lock: locksAreLocal,
+  tcp: 'TCP is the only transport',
+  intr: 'waiting callers can always be killed',
+  nointr: 'waiting callers can always be killed',
+  fsc: 'there is no fscache to use',
+  nofsc: 'there is no fscache to use',
+  noacl: 'access lists are not shown',
+  async: 'writes are durable at the server after fsync or close',
+  addr: 'the server is named in the source',
+  mountaddr: 'the server is named in the source',
+  clientaddr: 'only NFSv4 has a use for it',
+  atime: 'the server keeps the access times',
+  noatime: 'the server keeps the access times',
+  diratime: 'the server keeps the access times',
+  nodiratime: 'the server keeps the access times',
+  relatime: 'the server keeps the access times',
+  norelatime: 'the server keeps the access times',
+  strictatime: 'the server keeps the access times',
+  nostrictatime: 'the server keeps the access times',
+  lazytime: 'the server keeps the access times',
+  nolazytime: 'the server keeps the access times',
+  defaults: forMount,
+  auto: forMount,
+  noauto: forMount,
+  user: forMount,
+  nouser: forMount,
+  users: forMount,
+  nousers: forMount,
+  owner: forMount,
+  noowner: forMount,
+  group: forMount,
+  nogroup: forMount,
+  _netdev: forMount,
+  nofail: forMount,
+  comment: forMount,
+  uhelper: forMount,
+  helper: forMount,
+};
+
+/** Names that begin so are ignored too: X-systemd.automount and its kind. */
+export const ignoredPrefixes: readonly string[] = ['x-', 'X-'];
+
+/** Options of mount.nfs or mount(8) that we cannot honour: what to do instead. */
+export const refusedOptions: Readonly<Record<string, string>> = {
+  udp: 'gvfs speaks TCP only: leave it out',
+  rdma: 'gvfs speaks TCP only: leave it out',
+  minorversion: 'gvfs speaks NFS version 3 only: leave it out',
+  sync: 'gvfs makes writes durable at fsync and close: leave it out and let programs call fsync',
+  dirsync: 'directory changes are always synchronous: leave it out',
+  acl: 'gvfs does not show access lists: leave it out',
+  remount: 'a mount cannot be changed in place: unmount it and mount it again',
+  bind: 'mount --bind does that: gvfs-mount mounts NFS exports',
+};
+
+/** Every spelling that can be given, for finding the one that was meant. */
+export function allSpellings(): string[] {
+  const own = Object.entries<OptionSpec>(optionTable).flatMap(([name, spec]) => [
+    name,
+    ...(spec.also ?? []),
+    ...(spec.value.kind === 'switch' && spec.value.off !== undefined ? [spec.value.off] : []),
+  ]);
+  return [...own, ...Object.keys(shorthands), ...Object.keys(ignoredOptions)];
+}
+
+/** What holds when no option is given. */
+export function defaultSettings(): Settings {
+  const entries = Object.entries<OptionSpec>(optionTable).map(([name, spec]) => [
+    name,
+    spec.default,
+  ]);
+  return Object.fromEntries(entries) as Settings;
+}

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { unreachable } from '../../src/base/assert.ts';
+import {
+  defaultSettings,
+  type OptionName,
+  type OptionSpec,
+  optionTable,
+  type Settings,
+} from '../../src/config/options.ts';
+import { formatOptions, parseOptions } from '../../src/config/parse-options.ts';
+import type { Value, ValueKind } from '../../src/config/value-kind.ts';
+
+describe('parseOptions', () => {
+  it('gives the defaults when there is nothing to read', () => {
+    assert.deepEqual(settingsOf(''), defaultSettings());
+    assert.deepEqual(settingsOf(',,'), defaultSettings());
+  });
+
+  const read: [text: string, expected: Partial<Settings>][] = [
+    ['vers=3', { vers: '3' }],
+    ['nfsvers=3', { vers: '3' }],
+    ['port=2049,mountport=20048', { port: 2049, mountport: 20_048 }],
+    ['soft', { hard: false }],
+    ['soft,hard', { hard: true }],
+    ['hard,soft', { hard: false }],
+    ['timeo=7,retrans=0', { timeo: 7, retrans: 0 }],
+    ['rsize=32768', { rsize: 32_768 }],
+    ['rsize=64K,wsize=64k', { rsize: 65_536, wsize: 65_536 }],
+    ['rsize=1M', { rsize: 1 << 20 }],
+    ['rsize=2G', { rsize: 1 << 20 }], // as mount.nfs: the nearest that we do
+    ['rsize=1', { rsize: 4096 }],
+    ['rsize=5000', { rsize: 4096 }],
+    ['nconnect=16', { nconnect: 16 }],
+    ['actimeo=1', { acregmin: 1, acregmax: 1, acdirmin: 1, acdirmax: 1 }],
+    ['actimeo=1,acregmax=9', { acregmin: 1, acregmax: 9, acdirmin: 1, acdirmax: 1 }],
+    ['acregmax=9,actimeo=1', { acregmin: 1, acregmax: 1, acdirmin: 1, acdirmax: 1 }],
+    ['noac', { ac: false }],
+    ['lookupcache=positive', { lookupcache: 'positive' }],
+    ['nordirplus,noresvport', { rdirplus: false, resvport: false }],
+    ['bg,retry=3', { fg: false, retry: 3 }],
+    ['ro', { ro: true }],
+    ['ro,rw', { ro: false }],
+    ['nosuid,nodev,noexec', { suid: false, dev: false, exec: false }],
+    ['allow_other', { allow_other: true }],
+    ['transport=fuse-native', { transport: 'fuse-native' }],
+    ['readahead=4096', { readahead: 4096 }],
+    ['log=/a\\,b\\\\c', { log: '/a,b\\c' }],
+    ['log=/a=b', { log: '/a=b' }],
+    ['nocache,sec=sys,proto=tcp,mountproto=tcp6', { mountproto: 'tcp6' }],
+    ['defaults,_netdev,nofail,x-systemd.automount,comment=any,nolock,local_lock=all,fsc', {}],
+  ];
+  for (const [text, expected] of read) {
+    it(`reads "${text}"`, () => {
+      assert.deepEqual(settingsOf(text), { ...defaultSettings(), ...expected });
+    });
+  }
+
+  const refused: [text: string, error: object][] = [
+    ['rszie=1', { kind: 'unknown-option', option: 'rszie', nearest: 'rsize' }],
+    ['nconect=2', { kind: 'unknown-option', option: 'nconect', nearest: 'nconnect' }],
+    ['read-ahead=2', { kind: 'unknown-option', option: 'read-ahead', nearest: 'readahead' }],
+    ['zzzzzzzzzz', { kind: 'unknown-option', option: 'zzzzzzzzzz' }],
+    ['toString', { kind: 'unknown-option', option: 'toString' }],
+    ['HARD', { kind: 'unknown-option', option: 'HARD', nearest: undefined }],
+    ['soft=1', { kind: 'unwanted-value', option: 'soft' }],
+    ['timeo', { kind: 'missing-value', option: 'timeo' }],
+    ['timeo=', { kind: 'bad-value', option: 'timeo', value: '' }],
+    ['timeo=0', { kind: 'bad-value', option: 'timeo', value: '0' }],
+    ['timeo=1.5', { kind: 'bad-value', option: 'timeo', value: '1.5' }],
+    ['timeo=-1', { kind: 'bad-value', option: 'timeo', value: '-1' }],
+    ['timeo=99999999999999999999', { kind: 'bad-value', option: 'timeo' }],
+    ['nconnect=17', { kind: 'bad-value', option: 'nconnect', value: '17' }],
+    ['port=65536', { kind: 'bad-value', option: 'port', value: '65536' }],
+    ['rsize=1T', { kind: 'bad-value', option: 'rsize', value: '1T' }],
+    ['vers=4', { kind: 'bad-value', option: 'vers', value: '4' }],
+    ['nfsvers=4.2', { kind: 'bad-value', option: 'nfsvers', value: '4.2' }],
+    ['proto=udp', { kind: 'bad-value', option: 'proto', value: 'udp' }],
+    ['sec=krb5p', { kind: 'bad-value', option: 'sec', value: 'krb5p' }],
+    ['lookupcache=some', { kind: 'bad-value', option: 'lookupcache', value: 'some' }],
+    ['log=', { kind: 'bad-value', option: 'log', value: '' }],
+    ['udp', { kind: 'refused-option', option: 'udp' }],
+    ['remount,ro', { kind: 'refused-option', option: 'remount' }],
+  ];
+  for (const [text, expected] of refused) {
+    it(`refuses "${text}"`, () => {
+      const parsed = parseOptions([text]);
+      assert.ok(!parsed.ok);
+      const error: Record<string, unknown> = { ...parsed.error };
+      for (const [key, value] of Object.entries(expected)) assert.equal(error[key], value, key);
+    });
+  }
+
+  it('takes each -o in turn', () => {
+    const parsed = parseOptions(['ro,timeo=5', 'rw']);
+    assert.ok(parsed.ok);
+    assert.equal(parsed.value.settings.ro, false);
+    assert.deepEqual([...parsed.value.given], ['ro', 'timeo']);
+  });
+
+  it('names what it ignores, with the reason', () => {
+    const parsed = parseOptions(['lock,x-gvfs.any=1']);
+    assert.ok(parsed.ok);
+    assert.deepEqual(
+      parsed.value.ignored.map(({ option }) => option),
+      ['lock'],
+    );
+    assert.match(parsed.value.ignored[0]?.reason ?? '', /this host/);
+  });
+
+  it('reads back what formatOptions wrote', () => {
+    fc.assert(
+      fc.property(anySettings(), (settings) => {
+        assert.deepEqual(settingsOf(formatOptions(settings)), settings);
+      }),
+    );
+  });
+
+  it('answers any text with settings or with an error', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const parsed = parseOptions([text]);
+        assert.ok(parsed.ok || typeof parsed.error.option === 'string');
+      }),
+    );
+  });
+});
+
+function settingsOf(text: string): Settings {
+  const parsed = parseOptions([text]);
+  assert.ok(parsed.ok, `"${text}" is refused`);
+  return parsed.value.settings;
+}
+
+/** Settings with any legal value, or the default, in each place. */
+function anySettings(): fc.Arbitrary<Settings> {
+  const values = Object.entries<OptionSpec>(optionTable).map(([name, spec]) => [
+    name,
+    fc.option(anyValue(spec.value), { nil: spec.default }),
+  ]);
+  const record = fc.record(Object.fromEntries(values) as Record<OptionName, fc.Arbitrary<Value>>);
+  return record.map((settings) => ({ ...settings }) as Settings);
+}
+
+function anyValue(kind: ValueKind): fc.Arbitrary<Value> {
+  switch (kind.kind) {
+    case 'integer':
+      return fc.integer({ min: kind.min, max: kind.max });
+    case 'size':
+      return fc
+        .integer({ min: kind.min / kind.multiple, max: kind.max / kind.multiple })
+        .map((count) => count * kind.multiple);
+    case 'choice':
+      return fc.constantFrom(...kind.choices);
+    case 'switch':
+      return kind.off === undefined ? fc.constant(true) : fc.boolean();
+    case 'path':
+      return fc.string({ minLength: 1 }).filter((path) => !path.includes('\0'));
+    default:
+      return unreachable(kind);
+  }
+}
