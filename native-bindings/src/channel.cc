@@ -1,0 +1,208 @@
+#include "channel.h"
+
+#include <string.h>
+
+#include <utility>
+
+namespace gvfs {
+
+namespace {
+
+using Bytes = Napi::Buffer<uint8_t>;
+
+// What the garbage collector or an explicit release gives back.
+struct TailOwner {
+  std::shared_ptr<BufferPool> pool;
+  uint8_t* bytes;
+};
+
+std::vector<iovec> PartsOf(const Napi::Array& buffers, size_t reserved) {
+  std::vector<iovec> parts;
+  const uint32_t count = buffers.Length();
+  parts.reserve(count + reserved);
+  for (uint32_t i = 0; i < count; i++) {
+    const Bytes bytes = buffers.Get(i).As<Bytes>();
+    if (bytes.Length() > 0) parts.push_back({bytes.Data(), bytes.Length()});
+  }
+  return parts;
+}
+
+void StopDevice(void* device) { static_cast<Device*>(device)->Stop(); }
+
+// Joins threads, which may take a moment, off the event loop.
+class Stopper : public Napi::AsyncWorker {
+ public:
+  Stopper(Napi::Env env, std::shared_ptr<Device> device)
+      : Napi::AsyncWorker(env, "gvfs:stop"),
+        device_(std::move(device)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  Napi::Promise Promise() const { return deferred_.Promise(); }
+  void Execute() override { clean_ = device_->Stop(); }
+  void OnOK() override { deferred_.Resolve(Napi::Boolean::New(Env(), clean_)); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  Napi::Promise::Deferred deferred_;
+  bool clean_ = false;
+};
+
+}  // namespace
+
+Napi::Function Channel::Define(Napi::Env env) {
+  return DefineClass(env, "Channel",
+                     {
+                         InstanceMethod<&Channel::Start>("start"),
+                         InstanceMethod<&Channel::Send>("send"),
+                         InstanceMethod<&Channel::SendParts>("sendParts"),
+                         InstanceMethod<&Channel::SendPartsLater>("sendPartsLater"),
+                         InstanceMethod<&Channel::SendFile>("sendFile"),
+                         InstanceMethod<&Channel::SendZeros>("sendZeros"),
+                         InstanceMethod<&Channel::WriteFile>("writeFile"),
+                         InstanceMethod<&Channel::Notify>("notify"),
+                         InstanceMethod<&Channel::Stop>("stop"),
+                     });
+}
+
+Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(info) {
+  const Napi::Env env = info.Env();
+  const Bytes batch = info[2].As<Bytes>();
+  const Bytes head = info[3].As<Bytes>();
+  batch_ = Napi::Persistent(batch);
+  head_ = Napi::Persistent(head);
+  batch_bytes_ = batch.Data();
+  head_bytes_ = head.Data();
+  listener_ = Napi::Persistent(info[4].As<Napi::Function>());
+  napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "gvfs:batch"), 0, 1,
+                                  nullptr, nullptr, this, &Channel::Deliver, &wake_);
+  device_ = std::make_shared<Device>(
+      info[0].As<Napi::Number>().Int32Value(),
+      static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
+      [wake = wake_] { napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking); });
+  // The environment may end first (process.exit): threads are joined before its heap goes.
+  napi_add_env_cleanup_hook(env, &StopDevice, device_.get());
+  Ref();  // until stop: the threads call back into this object
+}
+
+Channel::~Channel() { Close(); }
+
+void Channel::Start(const Napi::CallbackInfo& info) {
+  device_->Start(info[0].As<Napi::Number>().Uint32Value(),
+                 info[1].As<Napi::Number>().Uint32Value());
+}
+
+// send(n): the first n bytes of `head` are a message.
+Napi::Value Channel::Send(const Napi::CallbackInfo& info) {
+  const iovec part = {head_bytes_, info[0].As<Napi::Number>().Uint32Value()};
+  return Napi::Number::New(info.Env(), device_->Send(&part, 1));
+}
+
+// sendParts(n, buffers)
+Napi::Value Channel::SendParts(const Napi::CallbackInfo& info) {
+  std::vector<iovec> parts = PartsOf(info[1].As<Napi::Array>(), 1);
+  parts.insert(parts.begin(), {head_bytes_, info[0].As<Napi::Number>().Uint32Value()});
+  return Napi::Number::New(info.Env(),
+                           device_->Send(parts.data(), static_cast<int>(parts.size())));
+}
+
+// sendPartsLater(n, buffers, ticket)
+void Channel::SendPartsLater(const Napi::CallbackInfo& info) {
+  const uint32_t head = info[0].As<Napi::Number>().Uint32Value();
+  device_->SendLater(info[2].As<Napi::Number>().DoubleValue(),
+                     std::vector<uint8_t>(head_bytes_, head_bytes_ + head),
+                     PartsOf(info[1].As<Napi::Array>(), 1));
+}
+
+// sendFile(fd, offset, length, ticket): the header is in `head`.
+Napi::Value Channel::SendFile(const Napi::CallbackInfo& info) {
+  const int error = device_->SendFile(info[3].As<Napi::Number>().DoubleValue(), head_bytes_,
+                                      info[0].As<Napi::Number>().Int32Value(),
+                                      info[1].As<Napi::Number>().Int64Value(),
+                                      info[2].As<Napi::Number>().Uint32Value());
+  return Napi::Number::New(info.Env(), error);
+}
+
+// sendZeros(length, ticket): at once with ticket 0. The header is in `head`.
+Napi::Value Channel::SendZeros(const Napi::CallbackInfo& info) {
+  const uint32_t length = info[0].As<Napi::Number>().Uint32Value();
+  const double ticket = info[1].As<Napi::Number>().DoubleValue();
+  if (ticket == 0) return Napi::Number::New(info.Env(), device_->SendZeros(head_bytes_, length));
+  device_->SendZerosLater(ticket, head_bytes_, length);
+  return Napi::Number::New(info.Env(), Device::kLater);
+}
+
+// writeFile(bytes, fd, offset, ticket)
+void Channel::WriteFile(const Napi::CallbackInfo& info) {
+  const Bytes bytes = info[0].As<Bytes>();
+  device_->WriteFile(info[3].As<Napi::Number>().DoubleValue(), bytes.Data(), bytes.Length(),
+                     info[1].As<Napi::Number>().Int32Value(),
+                     info[2].As<Napi::Number>().Int64Value());
+}
+
+// notify(message, ticket)
+void Channel::Notify(const Napi::CallbackInfo& info) {
+  const Bytes message = info[0].As<Bytes>();
+  device_->Notify(info[1].As<Napi::Number>().DoubleValue(),
+                  std::vector<uint8_t>(message.Data(), message.Data() + message.Length()));
+}
+
+Napi::Value Channel::Stop(const Napi::CallbackInfo& info) {
+  // From here on no batch is delivered: what the threads post until they end is dropped.
+  Close();
+  auto* stopper = new Stopper(info.Env(), device_);  // deletes itself
+  const Napi::Promise promise = stopper->Promise();
+  stopper->Queue();
+  return promise;
+}
+
+void Channel::Close() {
+  if (wake_ == nullptr) return;
+  device_->BeginStop();
+  napi_remove_env_cleanup_hook(Env(), &StopDevice, device_.get());
+  napi_release_threadsafe_function(wake_, napi_tsfn_abort);
+  wake_ = nullptr;
+  Unref();
+}
+
+void Channel::Deliver(napi_env env, napi_value, void* context, void*) {
+  if (env == nullptr) return;  // the environment is going
+  static_cast<Channel*>(context)->Deliver(Napi::Env(env));
+}
+
+void Channel::Deliver(Napi::Env env) {
+  if (wake_ == nullptr) return;
+  device_->Take(&inbox_);
+  memcpy(batch_bytes_, inbox_.records.data(), inbox_.records.size());
+  Napi::Value completions = env.Undefined();
+  if (!inbox_.completions.empty()) {
+    Napi::Array list = Napi::Array::New(env, inbox_.completions.size() * 2);
+    uint32_t at = 0;
+    for (const Completion& completion : inbox_.completions) {
+      list[at++] = Napi::Number::New(env, completion.ticket);
+      list[at++] = Napi::Number::New(env, completion.error);
+    }
+    completions = list;
+  }
+  listener_.Call({Napi::Number::New(env, static_cast<double>(inbox_.records.size())),
+                  TakeTails(env), completions, Napi::Number::New(env, inbox_.end)});
+}
+
+// The tails as Buffers over their own memory, which comes back to the pool when they are released.
+Napi::Value Channel::TakeTails(Napi::Env env) {
+  if (inbox_.tails.empty()) return env.Undefined();
+  Napi::Array list = Napi::Array::New(env, inbox_.tails.size());
+  for (uint32_t i = 0; i < inbox_.tails.size(); i++) {
+    const Tail& tail = inbox_.tails[i];
+    list[i] = Bytes::New(
+        env, tail.bytes, tail.length,
+        [](Napi::Env, uint8_t*, TailOwner* owner) {
+          owner->pool->Give(owner->bytes);
+          delete owner;
+        },
+        new TailOwner{device_->pool(), tail.bytes});
+  }
+  inbox_.tails.clear();
+  return list;
+}
+
+}  // namespace gvfs

@@ -1,0 +1,311 @@
+#include "device.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+namespace gvfs {
+
+namespace {
+
+// linux/fuse.h: sizes of fuse_in_header, fuse_in_header + fuse_write_in, fuse_out_header.
+constexpr size_t kInHeader = 40;
+constexpr size_t kWriteHead = 80;
+constexpr size_t kOutHeader = 16;
+constexpr uint32_t kOpcodeWrite = 16;
+
+// Messages up to this size are copied into the batch: a buffer of 1 MiB is not held for 4 KiB.
+constexpr size_t kInlineBytes = 32 << 10;
+// Replies from files up to this size are tried on the event loop, if the page cache has them.
+constexpr size_t kInlineFileBytes = 64 << 10;
+constexpr size_t kZeroBytes = 2 << 20;
+constexpr size_t kPooledBuffers = 16;
+constexpr std::chrono::seconds kStopLimit(2);
+
+// Ends a read(2) that waits for requests. A handler that does nothing, without SA_RESTART.
+int InterruptSignal() {
+  static const int signal = [] {
+    struct sigaction action = {};
+    action.sa_handler = [](int) {};
+    sigaction(SIGRTMIN + 7, &action, nullptr);
+    return SIGRTMIN + 7;
+  }();
+  return signal;
+}
+
+// One mapping of zeros for the whole process: all its pages are the kernel's zero page.
+const void* Zeros() {
+  static const void* zeros =
+      mmap(nullptr, kZeroBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return zeros;
+}
+
+int WriteParts(int fd, const iovec* parts, int count) {
+  for (;;) {
+    if (writev(fd, parts, count) >= 0) return 0;
+    if (errno != EINTR && errno != EAGAIN) return errno;
+  }
+}
+
+void StoreU32(uint8_t* at, uint32_t value) { memcpy(at, &value, sizeof value); }
+
+}  // namespace
+
+Device::Device(int fd, size_t max_write, std::function<void()> wake)
+    : fd_(fd),
+      max_write_(max_write),
+      wake_(std::move(wake)),
+      // One page beyond max_write: room for the longest names and for SETXATTR.
+      pool_(std::make_shared<BufferPool>(max_write + 4096, kPooledBuffers)),
+      scratch_(new uint8_t[kInlineFileBytes]) {
+  inbox_.records.reserve(kBatchBytes);
+}
+
+Device::~Device() {
+  for (const Tail& tail : inbox_.tails) pool_->Give(tail.bytes);
+  if (fd_ >= 0) close(fd_);
+}
+
+void Device::Start(size_t device_threads, size_t io_threads) {
+  InterruptSignal();
+  io_ = std::make_unique<WorkQueue>(io_threads);
+  notices_ = std::make_unique<WorkQueue>(1);
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < device_threads; i++) {
+    std::thread thread([self = shared_from_this()] { self->Read(); });
+    pthread_setname_np(thread.native_handle(), "gvfs-fuse");
+    readers_.push_back(thread.native_handle());
+    thread.detach();  // it takes itself off `readers_`, under the lock, as its last act
+  }
+}
+
+void Device::Take(Inbox* out) {
+  out->records.clear();
+  out->tails.clear();
+  out->completions.clear();
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::swap(*out, inbox_);
+  inbox_.end = 0;
+  woken_ = false;
+  room_.notify_all();
+}
+
+int Device::Send(const iovec* parts, int count) { return WriteParts(fd_, parts, count); }
+
+void Device::SendLater(double ticket, std::vector<uint8_t> head, std::vector<iovec> parts) {
+  io_->Add([self = shared_from_this(), ticket, head = std::move(head),
+            parts = std::move(parts)]() mutable {
+    parts.insert(parts.begin(), iovec{head.data(), head.size()});
+    self->Complete(ticket, WriteParts(self->fd_, parts.data(), static_cast<int>(parts.size())));
+  });
+}
+
+int Device::SendFile(double ticket, const uint8_t* head, int fd, off_t offset, size_t length) {
+  size_t have = 0;
+  if (length <= kInlineFileBytes) {
+    const iovec part = {scratch_.get(), length};
+    const ssize_t got = preadv2(fd, &part, 1, offset, RWF_NOWAIT);
+    // Short is not the end of the file: the rest is just not in the page cache.
+    have = got > 0 ? static_cast<size_t>(got) : 0;
+    if (have == length) return SendFileBody(head, fd, offset, length, have, scratch_.get());
+  }
+  io_->Add([self = shared_from_this(), ticket, head = std::vector<uint8_t>(head, head + kOutHeader),
+            fd, offset, length] {
+    uint8_t* buffer = length <= self->pool_->size() ? self->pool_->Take() : nullptr;
+    self->Complete(ticket, self->SendFileBody(head.data(), fd, offset, length, 0, buffer));
+    if (buffer != nullptr) self->pool_->Give(buffer);
+  });
+  return kLater;
+}
+
+// Reads on from `have` and replies. The reply's own error wins over the file's: EIO means that the
+// kernel was told EIO.
+int Device::SendFileBody(const uint8_t* head, int fd, off_t offset, size_t length, size_t have,
+                         uint8_t* buffer) {
+  while (buffer != nullptr && have < length) {
+    const ssize_t got =
+        pread(fd, buffer + have, length - have, offset + static_cast<off_t>(have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    have += static_cast<size_t>(got);
+  }
+  if (have == length && buffer != nullptr) {
+    const iovec parts[2] = {{const_cast<uint8_t*>(head), kOutHeader}, {buffer, length}};
+    return WriteParts(fd_, parts, 2);
+  }
+  uint8_t failed[kOutHeader];
+  memcpy(failed, head, kOutHeader);
+  StoreU32(failed, kOutHeader);
+  StoreU32(failed + 4, static_cast<uint32_t>(-EIO));
+  const iovec part = {failed, kOutHeader};
+  const int error = WriteParts(fd_, &part, 1);
+  return error != 0 ? error : EIO;
+}
+
+int Device::SendZeros(const uint8_t* head, size_t length) {
+  if (length > kZeroBytes) return EINVAL;
+  const iovec parts[2] = {{const_cast<uint8_t*>(head), kOutHeader},
+                          {const_cast<void*>(Zeros()), length}};
+  return WriteParts(fd_, parts, length == 0 ? 1 : 2);
+}
+
+void Device::SendZerosLater(double ticket, const uint8_t* head, size_t length) {
+  io_->Add([self = shared_from_this(), ticket, head = std::vector<uint8_t>(head, head + kOutHeader),
+            length] { self->Complete(ticket, self->SendZeros(head.data(), length)); });
+}
+
+void Device::WriteFile(double ticket, const uint8_t* bytes, size_t length, int fd, off_t offset) {
+  io_->Add([self = shared_from_this(), ticket, bytes, length, fd, offset] {
+    size_t done = 0;
+    int error = 0;
+    while (done < length && error == 0) {
+      const ssize_t put =
+          pwrite(fd, bytes + done, length - done, offset + static_cast<off_t>(done));
+      if (put > 0) done += static_cast<size_t>(put);
+      else if (put == 0) error = EIO;
+      else if (errno != EINTR) error = errno;
+    }
+    self->Complete(ticket, error);
+  });
+}
+
+void Device::Notify(double ticket, std::vector<uint8_t> message) {
+  notices_->Add([self = shared_from_this(), ticket, message = std::move(message)]() mutable {
+    const iovec part = {message.data(), message.size()};
+    self->Complete(ticket, WriteParts(self->fd_, &part, 1));
+  });
+}
+
+void Device::BeginStop() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  stopping_ = true;
+  room_.notify_all();
+}
+
+bool Device::Stop() {
+  BeginStop();
+  const auto deadline = std::chrono::steady_clock::now() + kStopLimit;
+  bool clean;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (!readers_.empty() && std::chrono::steady_clock::now() < deadline) {
+      // Again and again: a signal that comes just before read(2) begins to wait is lost.
+      for (pthread_t thread : readers_) pthread_kill(thread, InterruptSignal());
+      idle_.wait_for(lock, std::chrono::milliseconds(5), [this] { return readers_.empty(); });
+    }
+    clean = readers_.empty();
+  }
+  if (io_ != nullptr) {
+    const auto left = [&] {
+      return std::max(std::chrono::milliseconds(0),
+                      std::chrono::duration_cast<std::chrono::milliseconds>(
+                          deadline - std::chrono::steady_clock::now()));
+    };
+    clean = io_->Stop(left()) && clean;
+    clean = notices_->Stop(left()) && clean;
+  }
+  const int fd = fd_.exchange(-1);
+  if (fd >= 0) close(fd);
+  return clean;
+}
+
+void Device::Read() {
+  uint8_t* body = nullptr;
+  uint8_t head[kWriteHead];
+  while (!stopping_) {
+    if (body == nullptr) body = pool_->Take();
+    if (body == nullptr) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));  // no memory: try again
+      continue;
+    }
+    // Split so that the payload of a WRITE begins on a page. Post may need the slack at the end.
+    const iovec parts[2] = {{head, kWriteHead}, {body, pool_->size() - kWriteHead}};
+    const ssize_t length = readv(fd_, parts, 2);
+    if (length < 0) {
+      // ENOENT: the request was withdrawn while we took it.
+      if (errno == EINTR || errno == EAGAIN || errno == ENOENT) continue;
+      End(errno);
+      break;
+    }
+    const size_t head_length = std::min(static_cast<size_t>(length), kWriteHead);
+    if (!Post(head, head_length, &body, static_cast<size_t>(length) - head_length)) break;
+  }
+  if (body != nullptr) pool_->Give(body);
+  std::lock_guard<std::mutex> lock(mutex_);
+  const pthread_t self = pthread_self();
+  for (size_t i = 0; i < readers_.size(); i++) {
+    if (pthread_equal(readers_[i], self)) {
+      readers_.erase(readers_.begin() + static_cast<ptrdiff_t>(i));
+      break;
+    }
+  }
+  idle_.notify_all();
+}
+
+// Puts one message into the inbox. `*body` is set to nullptr when it was handed over as a tail.
+bool Device::Post(const uint8_t* head, size_t head_length, uint8_t** body, size_t body_length) {
+  uint32_t opcode = 0;
+  if (head_length >= 8) memcpy(&opcode, head + 4, sizeof opcode);
+  const bool large = head_length + body_length > kInlineBytes;
+  // A large WRITE keeps its arguments in line; of any other large message only the header is.
+  const bool in_place = large && opcode == kOpcodeWrite;
+  if (large && !in_place) {
+    memmove(*body + (head_length - kInHeader), *body, body_length);
+    memcpy(*body, head + kInHeader, head_length - kInHeader);
+    body_length += head_length - kInHeader;
+    head_length = kInHeader;
+  }
+  const size_t inline_length = head_length + (large ? 0 : body_length);
+  const size_t padded = (inline_length + 7) / 8 * 8;
+
+  std::unique_lock<std::mutex> lock(mutex_);
+  room_.wait(lock, [&] {
+    return stopping_ || inbox_.records.size() + sizeof(RecordHead) + padded <= kBatchBytes;
+  });
+  if (stopping_) return false;
+  std::vector<uint8_t>& records = inbox_.records;
+  const RecordHead record = {static_cast<uint32_t>(inline_length), large ? 1u : 0u};
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&record);
+  records.insert(records.end(), bytes, bytes + sizeof record);
+  records.insert(records.end(), head, head + head_length);
+  if (!large) records.insert(records.end(), *body, *body + body_length);
+  records.resize((records.size() + 7) / 8 * 8);
+  if (large) {
+    inbox_.tails.push_back({*body, body_length});
+    *body = nullptr;
+  }
+  Wake(std::move(lock));
+  return true;
+}
+
+// Ticket 0 asks for no completion unless it failed.
+void Device::Complete(double ticket, int error) {
+  if (ticket == 0 && error == 0) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stopping_) return;
+  inbox_.completions.push_back({ticket, error});
+  Wake(std::move(lock));
+}
+
+void Device::End(int error) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (stopping_ || inbox_.end != 0) return;
+  inbox_.end = error;
+  Wake(std::move(lock));
+}
+
+void Device::Wake(std::unique_lock<std::mutex> lock) {
+  if (woken_) return;
+  woken_ = true;
+  // Under the lock: BeginStop returns only when no call is under way.
+  wake_();
+}
+
+}  // namespace gvfs
