@@ -20,7 +20,7 @@ describe('the relay', () => {
 
   /** A server that gets each connection, and a relay before it. */
   async function relayTo(
-    serve: (socket: Socket) => void,
+    serve: (socket: Socket) => unknown,
     shape: Omit<RelayOptions, 'to'>,
   ): Promise<Relay> {
     const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
