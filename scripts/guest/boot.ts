@@ -1,12 +1,19 @@
 /**
  * Boots a guest in QEMU and waits until it has done its work and powered itself off.
  *
- * KVM is used where it works, software emulation elsewhere: /dev/kvm may be absent, forbidden, or
- * there and unusable, so it is tried.
+ * KVM is used where it works, software emulation elsewhere. /dev/kvm may be absent, forbidden, or
+ * there and unusable (inside of a virtual machine it can take a kernel and never run it), so a real
+ * boot up to the initial RAM disk is tried.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type OwnedProcess, spawnOwned } from '../peers/owned-process.ts';
-import { FAILURE_MARKER, READY_MARKER } from './make.ts';
+import {
+  FAILURE_MARKER,
+  KERNEL_MARKER,
+  PROBE_PARAMETER,
+  READY_MARKER,
+  ROOT_MARKER,
+} from './make.ts';
 
 export type Accelerator = 'kvm' | 'tcg';
 
@@ -51,9 +58,9 @@ export class BootError extends Error {
   }
 }
 
-/** Rejects with a BootError. Leaves no process either way. */
+/** Rejects with a BootError when the guest did not do its work. Leaves no process either way. */
 export async function bootGuest(options: BootOptions): Promise<Boot> {
-  const accelerator = options.accelerator ?? (await bestAccelerator());
+  const accelerator = options.accelerator ?? (await bestAccelerator(options));
   const began = performance.now();
   const qemu = await spawnOwned('qemu-system-x86_64', qemuArguments(options, accelerator), {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -84,31 +91,46 @@ export async function bootGuest(options: BootOptions): Promise<Boot> {
   }
 }
 
-/** KVM where a virtual CPU can really be made, else software emulation. */
-export async function bestAccelerator(): Promise<Accelerator> {
-  const probe = await spawnOwned(
+/** KVM where this very kernel comes up under it within 5 s, else software emulation. */
+export async function bestAccelerator(guest: {
+  kernel: string;
+  initrd: string;
+}): Promise<Accelerator> {
+  const qemu = await spawnOwned(
     'qemu-system-x86_64',
-    [...BARE, '-accel', 'kvm', '-S', '-monitor', 'stdio'],
-    { stdio: ['pipe', 'ignore', 'ignore'] },
+    machineArguments(guest, 'kvm', PROBE_PARAMETER),
+    { stdio: ['ignore', 'pipe', 'ignore'] },
   );
-  probe.child.stdin?.on('error', () => undefined); // it may have ended already: no KVM
-  probe.child.stdin?.end('quit\n');
-  const { code } = await probe.ended;
-  return code === 0 ? 'kvm' : 'tcg';
+  const seen = watch(qemu, performance.now());
+  const late = new AbortController();
+  await Promise.race([qemu.ended, sleep(PROBE_LIMIT_MS, undefined, { signal: late.signal })]);
+  late.abort();
+  await qemu.end('SIGKILL');
+  return Number.isNaN(seen.kernelMs) ? 'tcg' : 'kvm';
 }
 
-const BARE = ['-nodefaults', '-no-user-config', '-display', 'none'];
+const PROBE_LIMIT_MS = 5_000;
+
+function machineArguments(
+  guest: { kernel: string; initrd: string; memoryMib?: number },
+  accelerator: Accelerator,
+  parameters = '',
+): string[] {
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-serial', 'stdio', '-no-reboot'],
+    ...['-accel', accelerator, '-m', String(guest.memoryMib ?? 256)],
+    ...['-kernel', guest.kernel, '-initrd', guest.initrd],
+    ...['-append', `console=ttyS0 quiet panic=-1 ${parameters}`],
+  ];
+}
 
 function qemuArguments(options: BootOptions, accelerator: Accelerator): string[] {
-  const { kernel, initrd, disk, cache = 'none', memoryMib = 256 } = options;
-  const file = disk.replaceAll(',', ',,'); // QEMU's own way to quote a comma
+  const file = options.disk.replaceAll(',', ',,'); // QEMU's own way to quote a comma
+  const cache = options.cache ?? 'none';
   return [
-    ...BARE,
-    ...['-accel', accelerator, '-m', String(memoryMib), '-no-reboot', '-serial', 'stdio'],
+    ...machineArguments(options, accelerator),
     ...['-drive', `file=${file},format=raw,if=none,id=disk,cache=${cache}`],
     ...['-device', 'virtio-blk-pci,drive=disk'],
-    ...['-kernel', kernel, '-initrd', initrd],
-    ...['-append', 'console=ttyS0 quiet panic=-1'],
   ];
 }
 
@@ -130,8 +152,8 @@ function watch(qemu: OwnedProcess, began: number, onLine?: (line: string) => voi
     rest = lines.pop() ?? '';
     for (const line of lines) {
       const atMs = performance.now() - began;
-      if (line.includes('GVFS-GUEST kernel')) seen.kernelMs = atMs;
-      if (line.includes('GVFS-GUEST root')) seen.rootMs = atMs;
+      if (line.includes(KERNEL_MARKER)) seen.kernelMs = atMs;
+      if (line.includes(ROOT_MARKER)) seen.rootMs = atMs;
       if (line.includes(READY_MARKER)) seen.readyMs = atMs;
       seen.console.push(line);
       onLine?.(line);

@@ -40,12 +40,17 @@ export interface Guest {
   sha256: string;
 }
 
+/** What the guest prints when its kernel is up, and when it runs from its disk. */
+export const KERNEL_MARKER = 'GVFS-GUEST-KERNEL';
+export const ROOT_MARKER = 'GVFS-GUEST-ROOT';
 /** What the guest prints before the checksum when all went well. */
 export const READY_MARKER = 'GVFS-GUEST-READY sha256=';
 /** What it prints when something did not. */
 export const FAILURE_MARKER = 'GVFS-GUEST-FAILED';
 /** Where in its disk the guest leaves the checksum. */
 export const REPORT_PATH = '/var/log/gvfs-boot';
+/** On the kernel's command line: power off as soon as the kernel is up. */
+export const PROBE_PARAMETER = 'gvfs.probe';
 
 /** Writes vmlinuz, initrd.gz and disk.raw into `directory`. */
 export async function makeGuest(directory: string, options: GuestOptions = {}): Promise<Guest> {
@@ -124,10 +129,11 @@ function writeExecutable(path: string, script: string): void {
 function initrdScript(modules: readonly string[]): string {
   return `#!/bin/sh
 PATH=/bin
-busybox --install -s /bin
+/bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
-echo "GVFS-GUEST kernel $(uname -r) is up"
+echo "${KERNEL_MARKER}, Linux $(uname -r)"
+grep -q ${PROBE_PARAMETER} /proc/cmdline && poweroff -f
 for module in ${modules.join(' ')}; do insmod /modules/$module; done
 tries=0
 while [ ! -b /dev/vda ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
@@ -143,10 +149,10 @@ exec switch_root /root /sbin/init
 
 const ROOT_SCRIPT = `#!/bin/sh
 PATH=/bin
+/bin/busybox --install -s /bin
 mount -t proc proc /proc
-busybox --install -s /bin
 hostname -F /etc/hostname
-echo "GVFS-GUEST root file system is up: $(df -h / | tail -n 1)"
+echo "${ROOT_MARKER}, $(df -h / | tail -n 1)"
 sum=$(cat /srv/read/* | sha256sum | cut -d ' ' -f 1)
 if echo "$sum" >${REPORT_PATH} && sync && mount -o remount,ro /; then
   echo "${READY_MARKER}$sum"
