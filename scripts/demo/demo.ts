@@ -9,7 +9,15 @@
  * exit status is 0 only when everything was right.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -17,23 +25,26 @@ import { BootError, bestAccelerator, bootGuest } from '../guest/boot.ts';
 import { type Guest, makeGuest, REPORT_PATH } from '../guest/make.ts';
 import { startGanesha } from '../peers/ganesha.ts';
 import { isMounted, mount, unmount } from './mount.ts';
-import { fact, heading, mebibytes, quote, seconds, step } from './progress.ts';
+import { fact, heading, mebibytes, quote, seconds, timed } from './progress.ts';
 import { wireTo } from './wire.ts';
 
 const run = promisify(execFile);
 const work = mkdtempSync(join(tmpdir(), 'gvfs-demo-'));
 const mountpoint = join(work, 'mnt');
 const log = join(work, 'gvfs.log');
-const cleanups: (() => unknown)[] = [() => rmSync(work, { recursive: true, force: true })];
+const cleanups: (() => unknown)[] = [removeWork];
+const interruption = new AbortController();
 
+// npm passes a Ctrl-C on that we have got already: it must not kill us while we clean up.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.once(signal, () => void cleanUp().finally(() => process.exit(130)));
+  process.on(signal, () => interruption.abort(new Error(`interrupted by ${signal}`)));
 }
 try {
   await demo();
 } catch (error) {
-  process.exitCode = 1;
-  console.error(`\ndemo: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = interruption.signal.aborted ? 130 : 1;
+  const why: unknown = interruption.signal.aborted ? interruption.signal.reason : error;
+  console.error(`\ndemo: ${why instanceof Error ? why.message : String(why)}`);
   if (error instanceof BootError) quote('Serial console of the guest:', error.console.slice(-20));
   if (existsSync(log)) {
     quote('Log of gvfs-mount:', readFileSync(log, 'utf8').trimEnd().split('\n').slice(-20));
@@ -43,6 +54,11 @@ try {
 }
 
 async function demo(): Promise<void> {
+  const { signal } = interruption;
+  const step = <T>(label: string, does: () => Promise<T>): Promise<T> => {
+    signal.throwIfAborted();
+    return timed(label, does);
+  };
   checkMachine();
   heading('gvfs: a virtual machine boots from a disk image on an NFS server');
 
@@ -65,7 +81,7 @@ async function demo(): Promise<void> {
   const mounted = await wire.traffic();
 
   const boot = await step('the guest boots from there, works and powers off', () =>
-    bootGuest({ ...onTheMount(guest), accelerator, cache: 'none' }),
+    bootGuest({ ...onTheMount(guest), accelerator, cache: 'none', signal }),
   );
   const traffic = await wire.traffic();
   await step('fusermount3 -u MOUNTPOINT, and the daemon ends', async () => {
@@ -120,6 +136,13 @@ async function verify(guest: Guest, sha256: string): Promise<void> {
 async function endMount(): Promise<void> {
   if (!isMounted(mountpoint)) return;
   await unmount(mountpoint).catch(() => run('umount', ['--lazy', mountpoint]));
+}
+
+/** Not recursively: if the mount were still there, that would empty the server's directory. */
+function removeWork(): void {
+  rmSync(log, { force: true });
+  if (existsSync(mountpoint)) rmdirSync(mountpoint);
+  rmdirSync(work);
 }
 
 /** Undoes what was done, last thing first; goes on where something cannot be undone. */

@@ -3,7 +3,7 @@
 const WIDTH = 76;
 
 /** Says what is being done, does it, and says how long it took. */
-export async function step<T>(label: string, work: () => Promise<T>): Promise<T> {
+export async function timed<T>(label: string, work: () => Promise<T>): Promise<T> {
   process.stdout.write(`  ${label}`);
   const began = performance.now();
   try {

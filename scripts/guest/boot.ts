@@ -28,6 +28,8 @@ export interface BootOptions {
   memoryMib?: number;
   /** When to give up (default 180 s). */
   limitMs?: number;
+  /** Ends QEMU at once. */
+  signal?: AbortSignal;
   /** Called with each line of the serial console. */
   onLine?: (line: string) => void;
 }
@@ -66,6 +68,8 @@ export async function bootGuest(options: BootOptions): Promise<Boot> {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const seen = watch(qemu, began, options.onLine);
+  const abort = () => void qemu.end('SIGKILL');
+  options.signal?.addEventListener('abort', abort);
   const late = new AbortController();
   const limitMs = options.limitMs ?? 180_000;
   try {
@@ -87,6 +91,7 @@ export async function bootGuest(options: BootOptions): Promise<Boot> {
     return { accelerator, kernelMs, rootMs, readyMs, endedMs, sha256, console };
   } finally {
     late.abort();
+    options.signal?.removeEventListener('abort', abort);
     await qemu.end('SIGKILL');
   }
 }
