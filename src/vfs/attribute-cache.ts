@@ -1,0 +1,217 @@
+/**
+ * What is believed of an inode's attributes, and for how long.
+ *
+ * Answers overtake one another and our own changes, so an answer is believed only if it cannot be
+ * older than what is known:
+ *
+ * A1  An answer of a call that overlapped a local change of the inode is not believed, unless its
+ *     ctime is newer than the known one after the change is done. The change's own wcc data tell.
+ * A2  An answer of a call that overlapped another believed answer is believed only with a newer
+ *     ctime. One sent after everything known is believed whatever it says: a server's clock may
+ *     step back.
+ * A3  Of local changes that overlap one another (WRITEs in flight together) the one with the
+ *     newest ctime gives the attributes, and the size is the largest that any of them saw: their
+ *     answers come in any order and must not shrink the file. What shrinks a file (SETATTR) never
+ *     overlaps a WRITE: the inode's change lane sees to it.
+ * A4  A change whose answer says nothing of the file moves the known size at once, and the rest is
+ *     asked for before it is shown again.
+ * A5  A change is ours, and what is cached of the inode stays valid, only if the attributes just
+ *     before it (wcc) are the known ones. Otherwise `contentVersion` moves: the names of a
+ *     directory, the pages of a file are no longer believed.
+ *
+ * How long: a tenth of the time since the last change (ctime), within nfs(5)'s acregmin/acregmax
+ * or acdirmin/acdirmax, counted from when the call was sent.
+ */
+import { assert } from '../base/assert.ts';
+import type { Ino } from '../base/brand.ts';
+import type { Clock } from '../base/clock.ts';
+import type { VfsOptions } from './options.ts';
+import type { Attributes, WccAttributes, WccData } from './ports.ts';
+
+/** When a call was sent, in the order of what this side knows. */
+export interface Stamp {
+  readonly serial: number;
+  readonly sentAtMs: number;
+}
+
+export interface ChangeStamp extends Stamp {
+  /** No other local change was in flight when this one was sent. */
+  readonly alone: boolean;
+  readonly changesBegun: number;
+}
+
+export interface AttributeState {
+  readonly ino: Ino;
+  known: Attributes | undefined;
+  freshUntilMs: number;
+  /** When `known` was last learned or changed. */
+  learnedSerial: number;
+  /** When the last local change was answered. */
+  changedSerial: number;
+  changesBegun: number;
+  changesInFlight: number;
+  /** Moves when the content (bytes, names) may have changed otherwise than by us. */
+  contentVersion: number;
+  /** Moves when what callers are allowed may have changed. */
+  accessVersion: number;
+}
+
+/** What a change did to the size, for servers that do not tell. */
+export interface SizeEffect {
+  readonly size?: number;
+  readonly sizeAtLeast?: number;
+}
+
+type Policy = Pick<
+  VfsOptions,
+  'acregminMs' | 'acregmaxMs' | 'acdirminMs' | 'acdirmaxMs' | 'attributeCaching'
+>;
+
+export class AttributeCache {
+  readonly #policy: Policy;
+  readonly #clock: Clock;
+  readonly #changedByOthers: (ino: Ino) => void;
+  #serial = 0;
+
+  constructor(policy: Policy, clock: Clock, changedByOthers: (ino: Ino) => void) {
+    this.#policy = policy;
+    this.#clock = clock;
+    this.#changedByOthers = changedByOthers;
+  }
+
+  newState(ino: Ino): AttributeState {
+    return {
+      ino,
+      known: undefined,
+      freshUntilMs: 0,
+      learnedSerial: 0,
+      changedSerial: 0,
+      changesBegun: 0,
+      changesInFlight: 0,
+      contentVersion: 0,
+      accessVersion: 0,
+    };
+  }
+
+  /** To be taken just before a call is sent. */
+  stamp(): Stamp {
+    this.#serial += 1;
+    return { serial: this.#serial, sentAtMs: this.#clock.monotonicMs() };
+  }
+
+  /** For how long `known` may still be believed, in ms; 0 when it is to be asked for. */
+  remainingMs(state: AttributeState): number {
+    if (state.known === undefined) return 0;
+    return Math.max(0, state.freshUntilMs - this.#clock.monotonicMs());
+  }
+
+  isFresh(state: AttributeState): boolean {
+    return this.remainingMs(state) > 0;
+  }
+
+  /** What is known is to be asked for again before it is shown. */
+  expire(state: AttributeState): void {
+    state.freshUntilMs = 0;
+  }
+
+  /** Whether no local change has been in flight since `stamp`. */
+  undisturbed(state: AttributeState, stamp: Stamp): boolean {
+    return state.changesInFlight === 0 && state.changedSerial < stamp.serial;
+  }
+
+  /** Takes in an answer's attributes; true when they are what is known now (A1, A2). */
+  observe(state: AttributeState, attributes: Attributes | undefined, stamp: Stamp): boolean {
+    if (attributes === undefined) return false;
+    const { known } = state;
+    if (known !== undefined) {
+      if (state.changesInFlight > 0) return false;
+      const later = stamp.serial > state.learnedSerial;
+      if (!later && attributes.ctimeNs <= known.ctimeNs) {
+        return sameMoment(attributes, known) && this.undisturbed(state, stamp);
+      }
+      if (!sameMoment(attributes, known)) this.#changedByOthers(state.ino);
+    }
+    this.#learn(state, attributes, stamp, false);
+    return true;
+  }
+
+  /** To be called just before a call that changes the inode is sent; pairs with `endChange`. */
+  beginChange(state: AttributeState): ChangeStamp {
+    const alone = state.changesInFlight === 0;
+    state.changesInFlight += 1;
+    state.changesBegun += 1;
+    return { ...this.stamp(), alone, changesBegun: state.changesBegun };
+  }
+
+  /** Takes in the answer of a local change (A3, A4, A5); true when the change was ours alone. */
+  endChange(
+    state: AttributeState,
+    change: ChangeStamp,
+    wcc: WccData | undefined,
+    effect: SizeEffect = {},
+  ): boolean {
+    assert(state.changesInFlight > 0, 'endChange without beginChange');
+    state.changesInFlight -= 1;
+    const alone = change.alone && change.changesBegun === state.changesBegun;
+    const { known } = state;
+    const ours =
+      alone && known !== undefined && wcc?.before !== undefined && sameMoment(wcc.before, known);
+    const after = wcc?.after;
+    if (after === undefined) {
+      this.#applyBlindly(state, effect);
+    } else if (known === undefined || alone) {
+      this.#learn(state, after, change, ours);
+    } else if (after.ctimeNs > known.ctimeNs) {
+      this.#learn(state, { ...after, size: Math.max(after.size, known.size) }, change, false);
+    } else {
+      state.contentVersion += 1;
+      if (after.size > known.size) state.known = { ...known, size: after.size };
+    }
+    this.#serial += 1;
+    state.changedSerial = this.#serial;
+    state.learnedSerial = this.#serial;
+    return ours;
+  }
+
+  #applyBlindly(state: AttributeState, effect: SizeEffect): void {
+    state.contentVersion += 1;
+    state.accessVersion += 1;
+    this.expire(state);
+    const { known } = state;
+    if (known === undefined) return;
+    const size = effect.size ?? Math.max(known.size, effect.sizeAtLeast ?? 0);
+    if (size !== known.size) state.known = { ...known, size };
+  }
+
+  #learn(state: AttributeState, attributes: Attributes, stamp: Stamp, ours: boolean): void {
+    const { known } = state;
+    if (known !== undefined) {
+      if (!ours && !sameMoment(attributes, known)) state.contentVersion += 1;
+      const sameAccess =
+        known.mode === attributes.mode &&
+        known.uid === attributes.uid &&
+        known.gid === attributes.gid &&
+        (ours || known.ctimeNs === attributes.ctimeNs);
+      if (!sameAccess) state.accessVersion += 1;
+    }
+    this.#serial += 1;
+    state.known = attributes;
+    state.learnedSerial = this.#serial;
+    state.freshUntilMs = stamp.sentAtMs + this.#lifetimeMs(attributes);
+  }
+
+  #lifetimeMs(attributes: Attributes): number {
+    if (!this.#policy.attributeCaching) return 0;
+    const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs } = this.#policy;
+    const isDirectory = attributes.type === 'directory';
+    const minMs = isDirectory ? acdirminMs : acregminMs;
+    const maxMs = isDirectory ? acdirmaxMs : acregmaxMs;
+    const unchangedMs = Number((this.#clock.wallNs() - attributes.ctimeNs) / 1_000_000n);
+    return Math.min(Math.max(unchangedMs / 10, minMs), maxMs);
+  }
+}
+
+/** Whether two views of an inode are of one moment, as far as NFSv3 can tell. */
+function sameMoment(one: WccAttributes, other: WccAttributes): boolean {
+  return one.ctimeNs === other.ctimeNs && one.mtimeNs === other.mtimeNs && one.size === other.size;
+}

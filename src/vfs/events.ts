@@ -1,0 +1,26 @@
+/**
+ * What the file system tells the outside without being asked. Subscribers must not throw and must
+ * not call back into the file system.
+ */
+import type { Ino, Name } from '../base/brand.ts';
+import type { FsError } from '../errors/fs-error.ts';
+
+export interface VfsEvents {
+  /**
+   * Another client changed the inode: the kernel's attributes of it are old. To be passed on as an
+   * attribute-only invalidation, so that an open after another client's close sees the new size.
+   */
+  changedByOthers?(ino: Ino): void;
+  /** The server no longer knows the inode's handle. */
+  stale?(ino: Ino): void;
+  /** The server's write verifier changed: acknowledged writes are sent again. */
+  resending?(ino: Ino, bytes: number): void;
+  /** Acknowledged bytes could not be made durable yet; they are kept and tried again. */
+  writeBackFailed?(ino: Ino, bytes: number, error: FsError): void;
+  /** Acknowledged bytes were given up: the next fsync or close of each open handle fails. */
+  writesLost?(ino: Ino, bytes: number, error: FsError): void;
+  /** The `.nfs` file of a deleted open file could not be removed from the server. */
+  sillyNameLeft?(ino: Ino, name: Name, error: FsError): void;
+  /** The server has no READDIRPLUS: READDIR from now on. */
+  readdirplusMissing?(): void;
+}

@@ -1,0 +1,210 @@
+/**
+ * Reading: as many READs in flight as the range needs, and never a byte that is not the file's.
+ *
+ * R1  A short READ is continued. The reply ends early only where the server, asked again, says
+ *     that the file ends; a server that ends it before the size it states is an error, not zeros.
+ * R2  Our own uncommitted bytes lie over what the server answers: it may have lost them.
+ * R3  Every answer's memory is given back exactly once, with the reply's.
+ */
+import type { Credentials } from '../base/credentials.ts';
+import { err, ok } from '../base/result.ts';
+import { localError } from '../errors/fs-error.ts';
+import type { Inode } from './inodes.ts';
+import type { KeptRange } from './kept-bytes.ts';
+import type { MountState } from './mount-state.ts';
+import type { Outcome, ReadReply } from './operations.ts';
+import type { ReadOk } from './ports.ts';
+
+/** Bytes from `start`, in pieces without a gap, and where the server's file ended, if it did. */
+interface Stretch {
+  readonly pieces: readonly ReadOk[];
+  readonly end: number;
+}
+
+/** How often a READ that ends too early is tried before it is an error. */
+const maxAttempts = 3;
+
+export async function readFile(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  offset: number,
+  length: number,
+): Outcome<ReadReply> {
+  const known = state.shown(inode);
+  let end = offset + length;
+  if (known !== undefined && state.attributes.isFresh(inode.attributes)) {
+    end = Math.min(end, known.size);
+  }
+  if (end <= offset) return ok(reply([], []));
+
+  for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+    const kept = state.writes.keptWithin(inode, offset, end);
+    if (covers(kept, offset, end)) {
+      return ok(
+        reply(
+          kept.map(({ bytes }) => bytes),
+          holdsOf(kept),
+        ),
+      );
+    }
+    const fetched = await fetch(state, as, inode, offset, end);
+    if (!fetched.ok) {
+      for (const { memory } of kept) memory.drop();
+      return fetched;
+    }
+    const { pieces, end: reached } = fetched.value;
+    const releases = [...holdsOf(kept), ...pieces.map((piece) => () => piece.release())];
+    const complete = reached >= end;
+    if (complete || (await endsAt(state, as, inode, reached))) {
+      return ok(reply(overlay(pieces, offset, kept), releases));
+    }
+    for (const release of releases) release();
+    // What the server lost in a restart may be what is missing.
+    const committed = await state.writes.commit(inode);
+    if (!committed.ok) return committed;
+  }
+  return err(localError('EIO', 'read', 'READ: the server ends the file before its size'));
+}
+
+/** Reads `start` to `end` in parts that are all in flight. */
+async function fetch(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  start: number,
+  end: number,
+): Outcome<Stretch> {
+  const { readMax } = state.server.limits;
+  const parts: Outcome<Stretch>[] = [];
+  for (let at = start; at < end; at += readMax) {
+    parts.push(fetchPart(state, as, inode, at, Math.min(at + readMax, end)));
+  }
+  const results = await Promise.all(parts);
+  const pieces: ReadOk[] = [];
+  let reached = start;
+  let failure: Awaited<Outcome<Stretch>> | undefined;
+  for (const result of results) {
+    if (!result.ok) {
+      failure ??= result;
+      continue;
+    }
+    const { pieces: more, end: partEnd } = result.value;
+    const [first] = more;
+    // Only what follows without a gap counts.
+    const follows =
+      failure === undefined && first !== undefined && startOf(result.value) === reached;
+    if (follows) {
+      pieces.push(...more);
+      reached = partEnd;
+    } else {
+      for (const piece of more) piece.release();
+    }
+  }
+  if (failure === undefined) return ok({ pieces, end: reached });
+  for (const piece of pieces) piece.release();
+  return failure;
+}
+
+async function fetchPart(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  start: number,
+  end: number,
+): Outcome<Stretch> {
+  const pieces: ReadOk[] = [];
+  let at = start;
+  while (at < end) {
+    const stamp = state.attributes.stamp();
+    const result = await state.server.read(as, inode.file, at, end - at);
+    if (!result.ok) {
+      for (const piece of pieces) piece.release();
+      state.attributes.observe(inode.attributes, result.error.attributes, stamp);
+      return state.failed(inode, result.error);
+    }
+    const piece = result.value;
+    state.attributes.observe(inode.attributes, piece.attributes, stamp);
+    at += piece.bytes.length;
+    pieces.push(piece);
+    // No bytes and no end is an answer that would be asked for again for ever.
+    if (piece.eof || piece.bytes.length === 0) break;
+  }
+  return ok({ pieces, end: at });
+}
+
+/** Whether the file really ends at `position` or before, as the server says when asked now. */
+async function endsAt(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  position: number,
+): Promise<boolean> {
+  if (state.writes.keptEnd(inode) > position) return false;
+  const now = await state.getattr(as, inode, 'now');
+  return now.ok && now.value.size <= position;
+}
+
+function startOf(stretch: Stretch): number {
+  return stretch.end - stretch.pieces.reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+function covers(kept: readonly KeptRange[], start: number, end: number): boolean {
+  let at = start;
+  for (const range of kept) {
+    if (range.start !== at) return false;
+    at += range.bytes.length;
+  }
+  return at === end;
+}
+
+/** The fetched bytes from `start`, with the kept ones in their place. */
+function overlay(
+  pieces: readonly ReadOk[],
+  start: number,
+  kept: readonly KeptRange[],
+): readonly Buffer[] {
+  if (kept.length === 0) return pieces.map(({ bytes }) => bytes);
+  const views: Buffer[] = [];
+  const ranges = kept.values();
+  let range = ranges.next().value;
+  let at = start;
+  for (const { bytes } of pieces) {
+    const end = at + bytes.length;
+    const base = at;
+    while (at < end) {
+      if (range === undefined || range.start >= end) {
+        views.push(bytes.subarray(at - base));
+        at = end;
+      } else if (range.start > at) {
+        views.push(bytes.subarray(at - base, range.start - base));
+        at = range.start;
+      } else {
+        const rangeEnd = range.start + range.bytes.length;
+        const until = Math.min(rangeEnd, end);
+        views.push(range.bytes.subarray(at - range.start, until - range.start));
+        at = until;
+        if (until === rangeEnd) range = ranges.next().value;
+      }
+    }
+  }
+  return views;
+}
+
+function holdsOf(kept: readonly KeptRange[]): (() => void)[] {
+  return kept.map(
+    ({ memory }) =>
+      () =>
+        memory.drop(),
+  );
+}
+
+function reply(bytes: readonly Buffer[], releases: readonly (() => void)[]): ReadReply {
+  return {
+    kind: 'bytes',
+    bytes,
+    release: () => {
+      for (const release of releases) release();
+    },
+  };
+}

@@ -1,0 +1,251 @@
+/**
+ * The file-system meaning of gvfs in `nocache` mode: every read and write goes to the server, and
+ * what is believed in between is attributes and names, for nfs(5)'s times.
+ *
+ * This file is the door: it checks names, node ids and the session's state, and each operation's
+ * meaning is in the module it is passed on to.
+ */
+import type { Ino, Name } from '../base/brand.ts';
+import type { Clock } from '../base/clock.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
+import type { VfsEvents } from './events.ts';
+import type { Inode } from './inodes.ts';
+import { opendir, readdir, releasedir } from './listing.ts';
+import { lookup } from './lookup.ts';
+import { MountState } from './mount-state.ts';
+import { checkName } from './names.ts';
+import { link, mkdir, mknod, rename, rmdir, symlink, unlink } from './naming.ts';
+import * as files from './open-files.ts';
+import type { Attr, Caller, Dirent, FileSystem, Outcome } from './operations.ts';
+import { defaultVfsOptions, type VfsOptions } from './options.ts';
+import { Access, type ImageServer } from './ports.ts';
+import { setAttributes } from './set-attributes.ts';
+import { removeHiddenName } from './silly-rename.ts';
+
+/** Linux, unistd.h. */
+const R_OK = 4;
+const W_OK = 2;
+const X_OK = 1;
+
+/** How many lookups of files and how much memory the mount holds now. */
+export interface VfsFigures {
+  readonly inodes: number;
+  readonly openHandles: number;
+  /** Bytes in flight to the server, and acknowledged ones that are not committed. */
+  readonly heldBytes: number;
+}
+
+export interface NfsFileSystem extends FileSystem {
+  figures(): VfsFigures;
+}
+
+/** Options that are not given have nfs(5)'s defaults. */
+export function createFileSystem(
+  server: ImageServer,
+  options: Partial<VfsOptions>,
+  clock: Clock,
+  events: VfsEvents = {},
+): NfsFileSystem {
+  const state = new MountState(server, { ...defaultVfsOptions, ...options }, clock, events);
+  const closed: FsError = {
+    errno: 'ENOTCONN',
+    code: 'CLOSED',
+    operation: 'session',
+    message: 'the session is ending',
+  };
+
+  /** Runs an operation on an inode that the kernel named. */
+  async function on<T>(
+    ino: Ino,
+    operation: string,
+    run: (inode: Inode) => Outcome<T>,
+  ): Promise<Result<T, FsError>> {
+    if (state.closing) return err(closed);
+    const inode = state.inode(ino, operation);
+    return inode.ok ? run(inode.value) : inode;
+  }
+
+  /** Runs an operation on a name in a directory. */
+  function at<T>(
+    parent: Ino,
+    name: Buffer,
+    operation: string,
+    run: (directory: Inode, name: Name) => Outcome<T>,
+  ): Outcome<T> {
+    return on(parent, operation, async (directory) => {
+      const checked = checkName(name, operation);
+      return checked.ok ? run(directory, checked.value) : checked;
+    });
+  }
+
+  /** Runs an operation that changes something. */
+  function changing<T>(operation: string, run: () => Outcome<T>): Outcome<T> {
+    return state.options.readOnly ? Promise.resolve(err(localError('EROFS', operation))) : run();
+  }
+
+  async function getattr(caller: Caller, ino: Ino): Outcome<Attr> {
+    return on(ino, 'getattr', async (inode) => {
+      const attributes = await state.freshAttributes(caller.credentials, inode);
+      return attributes.ok ? ok(state.attr(inode, attributes.value)) : attributes;
+    });
+  }
+
+  async function access(caller: Caller, ino: Ino, mask: number): Outcome<void> {
+    return on(ino, 'access', async (inode) => {
+      const { credentials: as } = caller;
+      const attributes = await state.freshAttributes(as, inode);
+      if (!attributes.ok) return attributes;
+      const isDirectory = attributes.value.type === 'directory';
+      const isWrite = (mask & W_OK) !== 0;
+      if (isWrite && state.options.readOnly) return err(localError('EROFS', 'access'));
+      const wanted =
+        ((mask & R_OK) !== 0 ? Access.READ : 0) |
+        (isWrite ? Access.MODIFY | Access.EXTEND : 0) |
+        ((mask & X_OK) !== 0 ? (isDirectory ? Access.LOOKUP : Access.EXECUTE) : 0);
+      if (wanted === 0) return ok(undefined);
+      const granted = await state.granted(as, inode, wanted);
+      if (!granted.ok) return granted;
+      return granted.value === wanted ? ok(undefined) : err(localError('EACCES', 'access'));
+    });
+  }
+
+  async function readlink(caller: Caller, ino: Ino): Outcome<Buffer> {
+    return on(ino, 'readlink', async (inode) => {
+      const stamp = state.attributes.stamp();
+      const result = await server.readlink(caller.credentials, inode.file);
+      if (!result.ok) return state.failed(inode, result.error);
+      state.attributes.observe(inode.attributes, result.value.attributes, stamp);
+      return ok(Buffer.from(result.value.target));
+    });
+  }
+
+  function ifOpen<T>(run: () => Outcome<T>): Outcome<T> {
+    return state.closing ? Promise.resolve(err(closed)) : run();
+  }
+
+  return {
+    lookup: ({ credentials }, parent, name) =>
+      at(parent, name, 'lookup', (directory, checked) =>
+        lookup(state, credentials, directory, checked),
+      ),
+    forget: (ino, lookups) => state.inodes.forget(ino, lookups),
+
+    getattr,
+    setattr: ({ credentials }, ino, changes, handle) =>
+      changing('setattr', () =>
+        on(ino, 'setattr', async (inode) => {
+          const file = handle === undefined ? undefined : state.handles.file(handle);
+          const set = await setAttributes(state, credentials, inode, changes, file);
+          return set.ok ? ok(state.attr(inode, set.value)) : set;
+        }),
+      ),
+    readlink,
+    access,
+
+    mknod: ({ credentials }, parent, name, mode, rdev) =>
+      changing('mknod', () =>
+        at(parent, name, 'mknod', (directory, checked) =>
+          mknod(state, credentials, directory, checked, mode, rdev),
+        ),
+      ),
+    mkdir: ({ credentials }, parent, name, mode) =>
+      changing('mkdir', () =>
+        at(parent, name, 'mkdir', (directory, checked) =>
+          mkdir(state, credentials, directory, checked, mode),
+        ),
+      ),
+    symlink: ({ credentials }, parent, name, target) =>
+      changing('symlink', () =>
+        at(parent, name, 'symlink', (directory, checked) =>
+          symlink(state, credentials, directory, checked, target),
+        ),
+      ),
+    link: ({ credentials }, ino, newParent, newName) =>
+      changing('link', () =>
+        on(ino, 'link', (inode) =>
+          at(newParent, newName, 'link', (directory, checked) =>
+            link(state, credentials, inode, directory, checked),
+          ),
+        ),
+      ),
+    unlink: ({ credentials }, parent, name) =>
+      changing('unlink', () =>
+        at(parent, name, 'unlink', (directory, checked) =>
+          unlink(state, credentials, directory, checked),
+        ),
+      ),
+    rmdir: ({ credentials }, parent, name) =>
+      changing('rmdir', () =>
+        at(parent, name, 'rmdir', (directory, checked) =>
+          rmdir(state, credentials, directory, checked),
+        ),
+      ),
+    rename: ({ credentials }, parent, name, newParent, newName, flags) =>
+      changing('rename', () =>
+        at(parent, name, 'rename', (from, fromName) =>
+          at(newParent, newName, 'rename', (to, toName) =>
+            rename(
+              state,
+              credentials,
+              { directory: from, name: fromName },
+              { directory: to, name: toName },
+              flags,
+            ),
+          ),
+        ),
+      ),
+
+    create: ({ credentials }, parent, name, mode, flags) =>
+      changing('create', () =>
+        at(parent, name, 'create', (directory, checked) =>
+          files.create(state, credentials, directory, checked, mode, flags),
+        ),
+      ),
+    open: ({ credentials }, ino, flags) =>
+      on(ino, 'open', (inode) => files.open(state, credentials, inode, flags)),
+    read: (_caller, handle, offset, length) =>
+      ifOpen(() => files.read(state, handle, offset, length)),
+    write: (_caller, handle, offset, payload) => {
+      if (!state.closing) return files.write(state, handle, offset, payload);
+      payload.release();
+      return Promise.resolve(err(closed));
+    },
+    // Still served while the session ends: closing a file tells of errors.
+    flush: (_caller, handle) => files.flush(state, handle),
+    fsync: (_caller, handle, _onlyBytes) => files.sync(state, handle),
+    release: (handle) => files.release(state, handle),
+    lseek: ({ credentials }, handle, offset, whence) =>
+      ifOpen(() => files.lseek(state, credentials, handle, offset, whence)),
+
+    opendir: ({ credentials }, ino) =>
+      on(ino, 'opendir', (inode) => opendir(state, credentials, inode)),
+    readdir: (_caller, handle, offset, plus, take: (dirent: Dirent) => boolean) =>
+      ifOpen(() => readdir(state, handle, offset, plus, take)),
+    releasedir: (handle) => releasedir(state, handle),
+    // Changes of directories are durable when they are answered (RFC 1813, section 4.8).
+    fsyncdir: () => Promise.resolve(ok(undefined)),
+
+    statfs: ({ credentials }, ino) =>
+      on(ino, 'statfs', async (inode) => {
+        const result = await server.fsstat(credentials, inode.file);
+        return result.ok ? result : state.failed(inode, result.error);
+      }),
+
+    close: () => close(state),
+    figures: () => ({
+      inodes: state.inodes.size,
+      openHandles: state.handles.size,
+      heldBytes: state.writes.heldBytes,
+    }),
+  };
+}
+
+/** Settles what was acknowledged, and removes the names of deleted files that are still open. */
+async function close(state: MountState): Promise<void> {
+  state.closing = true;
+  await state.writes.settleAll();
+  while (state.background.size > 0) await Promise.all(state.background);
+  for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode);
+  state.names.clear();
+}

@@ -1,0 +1,155 @@
+/**
+ * The inodes that the kernel, an open handle, a cached name or pending work refers to.
+ *
+ * - One inode a file handle, and so one node id a file: the kernel's own locks hang on it.
+ * - An ino is never reused while the session lives (a counter), so `generation` stays 0.
+ * - An inode is forgotten when nothing refers to it any more: no lookup the kernel has not given
+ *   back, no open handle, no pin. The root never is.
+ */
+import { assert } from '../base/assert.ts';
+import type { FileHandle, Ino, Name } from '../base/brand.ts';
+import type { Credentials } from '../base/credentials.ts';
+import { type AccessState, newAccessState } from './access-cache.ts';
+import type { AttributeState } from './attribute-cache.ts';
+import type { FileWrites } from './file-writes.ts';
+import { type Outcome, ROOT_INO } from './operations.ts';
+import type { Attributes } from './ports.ts';
+
+/** A deleted file that is still open, under the name that keeps it alive at the server. */
+export interface SillyName {
+  readonly directory: Inode;
+  readonly name: Name;
+  readonly as: Credentials;
+}
+
+export interface Inode {
+  readonly ino: Ino;
+  readonly file: FileHandle;
+  readonly attributes: AttributeState;
+  readonly access: AccessState;
+  /** The GETATTR under way, to be shared by those who may. */
+  refresh: { readonly serial: number; readonly answer: Outcome<Attributes> } | undefined;
+  /** Present once something was written. */
+  writes: FileWrites | undefined;
+  silly: SillyName | undefined;
+  /** The kernel's uncollected lookups. */
+  lookups: number;
+  /** Open handles, and opens under way. */
+  opens: number;
+  /** Cached names and pending work. */
+  pins: number;
+  /** The content version that the kernel's pages are not older than, from the last open. */
+  openedVersion: number | undefined;
+  /** The server said ESTALE: names that lead here are looked up again. */
+  stale: boolean;
+  /** Its last name was removed by us. */
+  unlinked: boolean;
+}
+
+export class InodeTable {
+  readonly root: Inode;
+  readonly #newAttributes: (ino: Ino) => AttributeState;
+  readonly #byIno = new Map<Ino, Inode>();
+  readonly #byFile = new Map<string, Inode>();
+  #lastIno: number = ROOT_INO;
+
+  constructor(root: FileHandle, newAttributes: (ino: Ino) => AttributeState) {
+    this.#newAttributes = newAttributes;
+    this.root = this.#add(ROOT_INO, root);
+    this.root.pins = 1;
+  }
+
+  get size(): number {
+    return this.#byIno.size;
+  }
+
+  get(ino: Ino): Inode | undefined {
+    return this.#byIno.get(ino);
+  }
+
+  /** The inode of a handle that the server just gave. */
+  intern(file: FileHandle): Inode {
+    const known = this.#byFile.get(fileKey(file));
+    if (known !== undefined) {
+      known.stale = false;
+      return known;
+    }
+    this.#lastIno += 1;
+    // A copy: the server's is a view of a whole reply.
+    return this.#add(this.#lastIno as Ino, Buffer.from(file) as FileHandle);
+  }
+
+  /** The inode known of a handle, if any. */
+  find(file: FileHandle): Inode | undefined {
+    return this.#byFile.get(fileKey(file));
+  }
+
+  /**
+   * Counts one lookup of the kernel's, and answers the inode it is of: `inode`, or the one that
+   * has taken its place if it was forgotten meanwhile.
+   */
+  countLookup(inode: Inode): Inode {
+    const key = fileKey(inode.file);
+    const known = this.#byFile.get(key) ?? inode;
+    this.#byFile.set(key, known);
+    this.#byIno.set(known.ino, known);
+    known.lookups += 1;
+    return known;
+  }
+
+  forget(ino: Ino, lookups: number): void {
+    const inode = this.#byIno.get(ino);
+    if (inode === undefined) return;
+    assert(lookups <= inode.lookups, `forget ${lookups} of ${inode.lookups} lookups`);
+    inode.lookups -= lookups;
+    this.settle(inode);
+  }
+
+  /** Deleted files that are still open. */
+  hidden(): Inode[] {
+    return [...this.#byIno.values()].filter(({ silly }) => silly !== undefined);
+  }
+
+  pin(inode: Inode): void {
+    inode.pins += 1;
+  }
+
+  unpin(inode: Inode): void {
+    assert(inode.pins > 0, 'unpin without pin');
+    inode.pins -= 1;
+    this.settle(inode);
+  }
+
+  /** Forgets the inode if nothing refers to it. */
+  settle(inode: Inode): void {
+    if (inode.lookups > 0 || inode.opens > 0 || inode.pins > 0) return;
+    if (this.#byIno.get(inode.ino) !== inode) return;
+    this.#byIno.delete(inode.ino);
+    this.#byFile.delete(fileKey(inode.file));
+  }
+
+  #add(ino: Ino, file: FileHandle): Inode {
+    const inode: Inode = {
+      ino,
+      file,
+      attributes: this.#newAttributes(ino),
+      access: newAccessState(),
+      refresh: undefined,
+      writes: undefined,
+      silly: undefined,
+      lookups: 0,
+      opens: 0,
+      pins: 0,
+      openedVersion: undefined,
+      stale: false,
+      unlinked: false,
+    };
+    this.#byIno.set(ino, inode);
+    this.#byFile.set(fileKey(file), inode);
+    return inode;
+  }
+}
+
+function fileKey(file: FileHandle): string {
+  return file.toString('latin1');
+}

@@ -1,0 +1,211 @@
+/**
+ * All that a mount knows, and the questions that every operation asks of it: what does this inode
+ * look like, may this caller, and what may the kernel believe of the answer.
+ */
+import type { Ino } from '../base/brand.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Credentials } from '../base/credentials.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
+import { knownAccess, learnAccess } from './access-cache.ts';
+import {
+  AttributeCache,
+  type ChangeStamp,
+  type SizeEffect,
+  type Stamp,
+} from './attribute-cache.ts';
+import type { VfsEvents } from './events.ts';
+import { WriteBack } from './file-writes.ts';
+import { HandleTable } from './handles.ts';
+import { type Inode, InodeTable } from './inodes.ts';
+import { NameCache } from './name-cache.ts';
+import type { Attr, Entry, Outcome } from './operations.ts';
+import type { VfsOptions } from './options.ts';
+import {
+  Access,
+  type Attributes,
+  type ImageServer,
+  type ServerError,
+  type WccData,
+} from './ports.ts';
+
+/** All ACCESS bits: one question, and the answers to all later ones. */
+const allAccess =
+  Access.READ | Access.LOOKUP | Access.MODIFY | Access.EXTEND | Access.DELETE | Access.EXECUTE;
+
+export class MountState {
+  readonly server: ImageServer;
+  readonly options: VfsOptions;
+  readonly clock: Clock;
+  readonly events: VfsEvents;
+  readonly attributes: AttributeCache;
+  readonly inodes: InodeTable;
+  readonly names: NameCache;
+  readonly handles = new HandleTable();
+  readonly writes: WriteBack;
+  /** Work that no caller waits for, and that closing does. */
+  readonly background = new Set<Promise<void>>();
+  /** False once a server said that it has no READDIRPLUS. */
+  hasReaddirplus: boolean;
+  closing = false;
+
+  constructor(server: ImageServer, options: VfsOptions, clock: Clock, events: VfsEvents) {
+    this.server = server;
+    this.options = options;
+    this.clock = clock;
+    this.events = events;
+    this.hasReaddirplus = options.readdirplus;
+    const attributes = new AttributeCache(options, clock, (ino) => events.changedByOthers?.(ino));
+    this.attributes = attributes;
+    this.inodes = new InodeTable(server.root, (ino) => attributes.newState(ino));
+    this.names = new NameCache(options.nameCacheEntries, this.inodes);
+    this.writes = new WriteBack(this);
+  }
+
+  /** The inode of a node id of the kernel's. */
+  inode(ino: Ino, operation: string): Result<Inode, FsError> {
+    const inode = this.inodes.get(ino);
+    return inode === undefined ? err(localError('ESTALE', operation)) : ok(inode);
+  }
+
+  /** The attributes to show: what is known, but never shorter than our uncommitted bytes. */
+  shown(inode: Inode): Attributes | undefined {
+    const { known } = inode.attributes;
+    if (known === undefined || known.type !== 'regular') return known;
+    const size = Math.max(known.size, this.writes.keptEnd(inode));
+    // A file with bytes but without blocks would be archived as zeros (tar -S).
+    const used = size > 0 ? Math.max(known.used, 512) : known.used;
+    return size === known.size && used === known.used ? known : { ...known, size, used };
+  }
+
+  /** Fresh attributes: the known ones while they may be believed, else the server's. */
+  async freshAttributes(as: Credentials, inode: Inode): Outcome<Attributes> {
+    const shown = this.shown(inode);
+    if (shown !== undefined && this.attributes.isFresh(inode.attributes)) return ok(shown);
+    return this.askAttributes(as, inode);
+  }
+
+  /** The attributes as the server has them now, in agreement with what we changed meanwhile. */
+  async askAttributes(as: Credentials, inode: Inode): Outcome<Attributes> {
+    const asked = await this.getattr(as, inode);
+    if (!asked.ok) return asked;
+    return ok(this.shown(inode) ?? asked.value);
+  }
+
+  /**
+   * What GETATTR says, as the server says it. One under way is shared, unless it was sent before
+   * the last change of ours was answered, or the caller wants one that is sent `now`.
+   */
+  async getattr(as: Credentials, inode: Inode, when: 'now' | 'soon' = 'soon'): Outcome<Attributes> {
+    const underWay = inode.refresh;
+    if (underWay !== undefined && when === 'soon') {
+      if (underWay.serial > inode.attributes.changedSerial) return underWay.answer;
+    }
+    const stamp = this.attributes.stamp();
+    const answer = this.#sendGetattr(as, inode, stamp);
+    const refresh = { serial: stamp.serial, answer };
+    inode.refresh = refresh;
+    try {
+      return await answer;
+    } finally {
+      if (inode.refresh === refresh) inode.refresh = undefined;
+    }
+  }
+
+  async #sendGetattr(as: Credentials, inode: Inode, stamp: Stamp): Outcome<Attributes> {
+    const result = await this.server.getattr(as, inode.file);
+    if (!result.ok) return this.failed(inode, result.error);
+    this.attributes.observe(inode.attributes, result.value, stamp);
+    return result;
+  }
+
+  /**
+   * The bits of `wanted` that the caller has on the inode, as the server says: from what it said
+   * this caller before, while the attributes are fresh, else by asking it.
+   */
+  async granted(as: Credentials, inode: Inode, wanted: number): Outcome<number> {
+    const { attributes } = inode;
+    if (this.attributes.isFresh(attributes)) {
+      const known = knownAccess(inode.access, attributes.accessVersion, as, wanted);
+      if (known !== undefined) return ok(known);
+    }
+    const asked = await this.askAccess(as, inode);
+    return asked.ok ? ok(asked.value & wanted) : asked;
+  }
+
+  /** All ACCESS bits that the caller has now; the attributes come along. */
+  async askAccess(as: Credentials, inode: Inode): Outcome<number> {
+    const stamp = this.attributes.stamp();
+    const result = await this.server.access(as, inode.file, allAccess);
+    if (!result.ok) return this.failed(inode, result.error);
+    const { granted, attributes } = result.value;
+    this.attributes.observe(inode.attributes, attributes, stamp);
+    if (attributes === undefined) {
+      const asked = await this.getattr(as, inode);
+      if (!asked.ok) return asked;
+    }
+    this.learnAccess(inode, as, stamp, allAccess, granted);
+    return ok(granted);
+  }
+
+  /** Keeps what the server allowed, unless a change of ours may have overtaken the answer. */
+  learnAccess(inode: Inode, as: Credentials, stamp: Stamp, asked: number, granted: number): void {
+    const { attributes, access } = inode;
+    if (!this.attributes.undisturbed(attributes, stamp)) return;
+    learnAccess(access, attributes.accessVersion, as, asked, granted);
+  }
+
+  /** EACCES unless the caller may look names up in the directory. */
+  async mayUseNames(as: Credentials, directory: Inode, operation: string): Outcome<void> {
+    const granted = await this.granted(as, directory, Access.LOOKUP);
+    if (!granted.ok) return granted;
+    return granted.value === 0 ? err(localError('EACCES', operation)) : ok(undefined);
+  }
+
+  /** Runs a call that changes `inode`, and takes in what its answer tells of it. */
+  beginChange(inode: Inode): ChangeStamp {
+    return this.attributes.beginChange(inode.attributes);
+  }
+
+  endChange(inode: Inode, change: ChangeStamp, wcc?: WccData, effect?: SizeEffect): void {
+    this.attributes.endChange(inode.attributes, change, wcc, effect);
+  }
+
+  /** Takes in a failure that is about `inode`. */
+  failed(inode: Inode, error: ServerError): { readonly ok: false; readonly error: FsError } {
+    if (error.errno === 'ESTALE' && !inode.stale) {
+      inode.stale = true;
+      this.attributes.expire(inode.attributes);
+      this.events.stale?.(inode.ino);
+    }
+    return err(error);
+  }
+
+  attr(inode: Inode, attributes: Attributes): Attr {
+    const attributesValidMs = this.attributes.remainingMs(inode.attributes);
+    return { ino: inode.ino, attributes, attributesValidMs };
+  }
+
+  /** An entry for the kernel; counts the lookup. */
+  entry(inode: Inode, attributes: Attributes, entryValidMs: number): Entry {
+    const counted = this.inodes.countLookup(inode);
+    return { ...this.attr(counted, attributes), generation: 0, entryValidMs };
+  }
+
+  /**
+   * For how long the kernel may believe a name of the directory, in ms. Its cached names serve
+   * every user without asking us, so what not everybody may search is asked for each time.
+   */
+  nameValidMs(directory: Inode): number {
+    const { known } = directory.attributes;
+    if (known === undefined || this.options.lookupcache === 'none') return 0;
+    if (this.options.allowOther && (known.mode & 0o111) !== 0o111) return 0;
+    return this.attributes.remainingMs(directory.attributes);
+  }
+
+  /** Work that goes on after its caller was answered. */
+  inBackground(work: Promise<void>): void {
+    this.background.add(work);
+    void work.finally(() => this.background.delete(work));
+  }
+}

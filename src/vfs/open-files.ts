@@ -1,0 +1,297 @@
+/**
+ * Open files: opening and creating, reading and writing, syncing and closing.
+ *
+ * - Every open asks the server for this caller's permission and the file's present attributes in
+ *   one ACCESS: that is close-to-open consistency. The kernel keeps its pages only if nobody else
+ *   has changed the file since the last open.
+ * - A created file's handle is not checked: who made a file may write it, whatever its mode.
+ */
+import type { HandleId, Ino, Name } from '../base/brand.ts';
+import type { Credentials } from '../base/credentials.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
+import { readFile } from './file-reads.ts';
+import { type OpenFile, SyncPattern } from './handles.ts';
+import type { Inode } from './inodes.ts';
+import { ask } from './lookup.ts';
+import type { MountState } from './mount-state.ts';
+import { type Made, makeObject } from './naming.ts';
+import type { Entry, Opened, Outcome, Payload, ReadReply } from './operations.ts';
+import { Access, type Stability } from './ports.ts';
+import { applyChanges } from './set-attributes.ts';
+import { removeAfterClose } from './silly-rename.ts';
+
+/** Linux, asm-generic/fcntl.h; FMODE_EXEC as the kernel passes it on for exec(2). */
+const O_ACCMODE = 3;
+const O_WRONLY = 1;
+const O_RDWR = 2;
+const O_EXCL = 0o200;
+const O_TRUNC = 0o1000;
+const O_DSYNC = 0o10000;
+const O_SYNC = 0o4010000;
+const FMODE_EXEC = 0x20;
+
+/** Linux, unistd.h. */
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+export async function open(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  flags: number,
+): Outcome<Opened> {
+  if (isReadOnlyRefused(state, flags)) return err(localError('EROFS', 'open'));
+  // Counted from now on: a file that is being opened must not be removed under its opener.
+  inode.opens += 1;
+  const checked = await checkOpen(state, as, inode, flags);
+  if (!checked.ok) {
+    closeInode(state, inode);
+    return checked;
+  }
+  return ok(openHandle(state, as, inode, flags));
+}
+
+export async function create(
+  state: MountState,
+  as: Credentials,
+  directory: Inode,
+  name: Name,
+  mode: number,
+  flags: number,
+): Outcome<{ entry: Entry; opened: Opened }> {
+  const exclusive = (flags & O_EXCL) !== 0;
+  const made = exclusive
+    ? await createExclusive(state, as, directory, name, mode)
+    : await createGuarded(state, as, directory, name, mode);
+  if (made.ok) {
+    const { inode, attributes } = made.value;
+    inode.opens += 1;
+    const entry = state.entry(inode, attributes, state.nameValidMs(directory));
+    return ok({ entry, opened: openHandle(state, as, inode, flags) });
+  }
+  if (exclusive || made.error.errno !== 'EEXIST') return made;
+  return openExisting(state, as, directory, name, flags);
+}
+
+export async function read(
+  state: MountState,
+  handle: HandleId,
+  offset: number,
+  length: number,
+): Outcome<ReadReply> {
+  const file = state.handles.file(handle);
+  if (file === undefined || !file.readable) return err(localError('EBADF', 'read'));
+  return readFile(state, file.as, file.inode, offset, length);
+}
+
+export async function write(
+  state: MountState,
+  handle: HandleId,
+  offset: number,
+  payload: Payload,
+): Outcome<number> {
+  const file = state.handles.file(handle);
+  if (file === undefined || !file.writable) {
+    payload.release();
+    return err(localError('EBADF', 'write'));
+  }
+  const { length } = payload.bytes;
+  if (offset + length > Math.min(state.server.limits.maxFileSize, Number.MAX_SAFE_INTEGER)) {
+    payload.release();
+    return err(localError('EFBIG', 'write'));
+  }
+  const soon = file.syncs.expectsSync(length);
+  const stability = soon ? 'fileSync' : file.stability;
+  const written = await state.writes.write(file.inode, file.as, offset, payload, stability);
+  if (!written.ok && written.error.errno === 'ESTALE')
+    return state.failed(file.inode, written.error);
+  return written;
+}
+
+/** Everything written before is durable, or the caller is told why not. */
+export async function sync(state: MountState, handle: HandleId): Outcome<void> {
+  const file = state.handles.file(handle);
+  if (file === undefined) return err(localError('EBADF', 'fsync'));
+  file.syncs.synced();
+  return settleHandle(state, file);
+}
+
+/** close(2) of one descriptor. */
+export async function flush(state: MountState, handle: HandleId): Outcome<void> {
+  const file = state.handles.file(handle);
+  if (file === undefined) return err(localError('EBADF', 'flush'));
+  return file.writable ? settleHandle(state, file) : ok(undefined);
+}
+
+export function release(state: MountState, handle: HandleId): void {
+  const file = state.handles.file(handle);
+  if (file === undefined) return;
+  state.handles.delete(handle);
+  closeInode(state, file.inode);
+}
+
+/** NFSv3 knows no holes: all is data up to the file's end. */
+export async function lseek(
+  state: MountState,
+  as: Credentials,
+  handle: HandleId,
+  offset: number,
+  whence: number,
+): Outcome<number> {
+  const file = state.handles.file(handle);
+  if (file === undefined) return err(localError('EBADF', 'lseek'));
+  if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return err(localError('EINVAL', 'lseek'));
+  const attributes = await state.freshAttributes(as, file.inode);
+  if (!attributes.ok) return attributes;
+  const { size } = attributes.value;
+  if (offset < 0 || offset >= size) return err(localError('ENXIO', 'lseek'));
+  return ok(whence === SEEK_DATA ? offset : size);
+}
+
+function isReadOnlyRefused(state: MountState, flags: number): boolean {
+  return state.options.readOnly && ((flags & O_ACCMODE) !== 0 || (flags & O_TRUNC) !== 0);
+}
+
+/** ACCESS in the caller's name, and what O_TRUNC asks for. */
+async function checkOpen(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  flags: number,
+): Outcome<void> {
+  const wanted = accessWanted(flags);
+  const granted = await state.askAccess(as, inode);
+  if (!granted.ok) return granted;
+  if ((granted.value & wanted) !== wanted) return err(localError('EACCES', 'open'));
+  if ((flags & O_TRUNC) === 0) return ok(undefined);
+  const truncated = await applyChanges(state, as, inode, { size: 0 });
+  return truncated.ok ? ok(undefined) : truncated;
+}
+
+function accessWanted(flags: number): number {
+  if ((flags & FMODE_EXEC) !== 0) return Access.EXECUTE;
+  const mode = flags & O_ACCMODE;
+  const reads = mode === O_WRONLY ? 0 : Access.READ;
+  const writes = mode === O_WRONLY || mode === O_RDWR || (flags & O_TRUNC) !== 0;
+  return reads | (writes ? Access.MODIFY | Access.EXTEND : 0);
+}
+
+/** A handle on an inode whose `opens` counts it already. */
+function openHandle(state: MountState, as: Credentials, inode: Inode, flags: number): Opened {
+  const mode = flags & O_ACCMODE;
+  const { contentVersion } = inode.attributes;
+  const keepCache = inode.openedVersion === contentVersion;
+  inode.openedVersion = contentVersion;
+  const handle = state.handles.add({
+    kind: 'file',
+    inode,
+    as,
+    readable: mode !== O_WRONLY,
+    writable: mode === O_WRONLY || mode === O_RDWR,
+    stability: stabilityOf(flags),
+    syncs: new SyncPattern(),
+    lossSeen: state.writes.now(),
+  });
+  return { handle, keepCache };
+}
+
+function stabilityOf(flags: number): Stability {
+  if ((flags & O_SYNC) === O_SYNC) return 'fileSync';
+  return (flags & O_DSYNC) !== 0 ? 'dataSync' : 'unstable';
+}
+
+/** GUARDED, and not UNCHECKED, which may change the mode and size of a file that exists. */
+function createGuarded(
+  state: MountState,
+  as: Credentials,
+  directory: Inode,
+  name: Name,
+  mode: number,
+): Promise<Result<Made, FsError>> {
+  const how = { kind: 'guarded', attributes: { mode: mode & 0o7777 } } as const;
+  const make = () => state.server.create(as, directory.file, name, how);
+  return makeObject(state, as, directory, name, make);
+}
+
+/**
+ * EXCLUSIVE (RFC 1813, section 3.3.8): exact even when the call is sent again, for the price of
+ * the SETATTR that gives the file its mode, and back its times, where the verifier was kept.
+ */
+async function createExclusive(
+  state: MountState,
+  as: Credentials,
+  directory: Inode,
+  name: Name,
+  mode: number,
+): Promise<Result<Made, FsError>> {
+  const make = () => state.server.create(as, directory.file, name, { kind: 'exclusive' });
+  const made = await makeObject(state, as, directory, name, make);
+  if (!made.ok) {
+    const missing = made.error.code === 'NFS3ERR_NOTSUPP';
+    return missing ? createGuarded(state, as, directory, name, mode) : made;
+  }
+  const { inode } = made.value;
+  const changes = { mode: mode & 0o7777, atime: 'now', mtime: 'now' } as const;
+  const set = await applyChanges(state, as, inode, changes);
+  if (set.ok) return ok({ inode, attributes: set.value });
+  const change = state.beginChange(directory);
+  const removed = await state.server.remove(as, directory.file, name);
+  state.endChange(directory, change, removed.ok ? removed.value : removed.error.wcc);
+  state.names.delete(directory, name);
+  return set;
+}
+
+/** O_CREAT of what is there already is an open. */
+async function openExisting(
+  state: MountState,
+  as: Credentials,
+  directory: Inode,
+  name: Name,
+  flags: number,
+): Outcome<{ entry: Entry; opened: Opened }> {
+  const found = await ask(state, as, directory, name);
+  if (!found.ok) return found;
+  const { inode, attributes } = found.value;
+  if (inode === undefined || attributes === undefined) return err(localError('ENOENT', 'create'));
+  // The kernel follows a symbolic link, and refuses what is no file, once it knows of it.
+  if (attributes.type !== 'regular') return err(localError('ESTALE', 'create'));
+  const opened = await open(state, as, inode, flags);
+  if (!opened.ok) return opened;
+  const shown = state.shown(inode) ?? attributes;
+  const entry = state.entry(inode, shown, state.nameValidMs(directory));
+  return ok({ entry, opened: opened.value });
+}
+
+/** Makes what was written durable; tells the handle once of bytes that were given up. */
+async function settleHandle(state: MountState, file: OpenFile): Outcome<void> {
+  const committed = await state.writes.commit(file.inode);
+  const loss = file.inode.writes?.loss;
+  const untold = loss !== undefined && loss.serial > file.lossSeen ? loss.error : undefined;
+  file.lossSeen = state.writes.now();
+  if (!committed.ok) return committed;
+  return untold === undefined ? ok(undefined) : err(untold);
+}
+
+/** One open less. After the last, what is left goes on in the background. */
+function closeInode(state: MountState, inode: Inode): void {
+  inode.opens -= 1;
+  if (inode.opens > 0) return;
+  const { writes, silly } = inode;
+  if (writes?.kept.isEmpty === false || silly !== undefined) {
+    state.inBackground(finish(state, inode));
+  }
+  state.inodes.settle(inode);
+}
+
+async function finish(state: MountState, inode: Inode): Promise<void> {
+  state.inodes.pin(inode);
+  await state.writes.settle(inode);
+  await removeAfterClose(state, inode);
+  state.inodes.unpin(inode);
+}
+
+/** The ino of an open handle, for operations that come with both. */
+export function inoOf(state: MountState, handle: HandleId): Ino | undefined {
+  return state.handles.file(handle)?.inode.ino;
+}

@@ -1,0 +1,55 @@
+/**
+ * The file system's policy, with mount.nfs's names and defaults where nfs(5) has them.
+ */
+
+export interface VfsOptions {
+  /** Attributes of files are believed for at least, at most this long (nfs(5): 3 s, 60 s). */
+  readonly acregminMs: number;
+  readonly acregmaxMs: number;
+  /** The same for directories, and so for the names in them (nfs(5): 30 s, 60 s). */
+  readonly acdirminMs: number;
+  readonly acdirmaxMs: number;
+  /** False: no attribute and no name is believed longer than the call that asked (noac). */
+  readonly attributeCaching: boolean;
+  /** Which names are believed without asking: all, only those that exist, or none. */
+  readonly lookupcache: 'all' | 'positive' | 'none';
+  /** False: never READDIRPLUS. */
+  readonly readdirplus: boolean;
+  /** EROFS for every change. */
+  readonly readOnly: boolean;
+  /**
+   * Other users than the mounting one reach this mount. The kernel's cached names serve every
+   * user unasked, so then they are given out only where everybody may search.
+   */
+  readonly allowOther: boolean;
+  /** Names kept, existing and not. */
+  readonly nameCacheEntries: number;
+  /** Uncommitted bytes of one file at which a COMMIT starts in the background. */
+  readonly commitFileBytes: number;
+  /** Uncommitted bytes of all files at which that happens. */
+  readonly commitTotalBytes: number;
+  /** Uncommitted bytes of all files at which writers wait for a COMMIT. */
+  readonly uncommittedMaxBytes: number;
+  /** Payloads shorter than this are copied when kept, so that they do not pin a large buffer. */
+  readonly copyBelowBytes: number;
+  /** Bytes of one READDIR or READDIRPLUS answer. */
+  readonly directoryPageBytes: number;
+}
+
+export const defaultVfsOptions: VfsOptions = {
+  acregminMs: 3_000,
+  acregmaxMs: 60_000,
+  acdirminMs: 30_000,
+  acdirmaxMs: 60_000,
+  attributeCaching: true,
+  lookupcache: 'all',
+  readdirplus: true,
+  readOnly: false,
+  allowOther: true,
+  nameCacheEntries: 50_000,
+  commitFileBytes: 32 * 1024 * 1024,
+  commitTotalBytes: 48 * 1024 * 1024,
+  uncommittedMaxBytes: 80 * 1024 * 1024,
+  copyBelowBytes: 512 * 1024,
+  directoryPageBytes: 128 * 1024,
+};

@@ -1,0 +1,75 @@
+/**
+ * SETATTR, ordered against the writes of the same file: a size waits for the WRITEs in flight and
+ * cuts what is kept; explicit times wait until nothing is left to send that would move them.
+ */
+import type { Credentials } from '../base/credentials.ts';
+import { err, ok } from '../base/result.ts';
+import { localError } from '../errors/fs-error.ts';
+import type { OpenFile } from './handles.ts';
+import type { Inode } from './inodes.ts';
+import type { MountState } from './mount-state.ts';
+import type { Outcome, SetattrChanges } from './operations.ts';
+import type { Attributes, SetAttributes } from './ports.ts';
+
+/** `handle`: a size is set in its opener's name, who may write whatever the mode says now. */
+export async function setAttributes(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  changes: SetattrChanges,
+  handle: OpenFile | undefined,
+): Outcome<Attributes> {
+  const byHandle = changes.size !== undefined && handle?.writable === true;
+  return applyChanges(state, byHandle ? handle.as : as, inode, changes);
+}
+
+export async function applyChanges(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  changes: SetattrChanges,
+): Outcome<Attributes> {
+  const { size } = changes;
+  if (size !== undefined && size > state.server.limits.maxFileSize) {
+    return err(localError('EFBIG', 'setattr'));
+  }
+  const wanted = toWire(inode, changes);
+  if (Object.values(wanted).every((value) => value === undefined)) {
+    return state.freshAttributes(as, inode);
+  }
+  const send = () => sendSetattr(state, as, inode, wanted);
+  const explicitTimes = typeof changes.atime === 'bigint' || typeof changes.mtime === 'bigint';
+  const set =
+    explicitTimes && inode.writes !== undefined
+      ? await state.writes.whenDurable(inode, send)
+      : await (size === undefined ? send() : state.writes.truncate(inode, size, send));
+  if (!set.ok) return set;
+  // Shown only now: until the change was answered, bytes that it cut off were still kept.
+  const shown = state.shown(inode);
+  return set.value && shown !== undefined ? ok(shown) : state.askAttributes(as, inode);
+}
+
+/** Answers whether the server told the new attributes. */
+async function sendSetattr(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  wanted: SetAttributes,
+): Outcome<boolean> {
+  const change = state.beginChange(inode);
+  const result = await state.server.setattr(as, inode.file, wanted);
+  const wcc = result.ok ? result.value : result.error.wcc;
+  const { size } = wanted;
+  state.endChange(inode, change, wcc, result.ok && size !== undefined ? { size } : {});
+  return result.ok ? ok(wcc?.after !== undefined) : state.failed(inode, result.error);
+}
+
+function toWire(inode: Inode, changes: SetattrChanges): SetAttributes {
+  const { mode, uid, gid, size } = changes;
+  // A new size moves mtime by itself; to ask for it as well needs more than write permission.
+  const moves = size !== undefined && size !== inode.attributes.known?.size;
+  const now = (time: bigint | 'now' | undefined) => (time === 'now' ? 'server' : time);
+  const mtime = moves && changes.mtime === 'now' ? undefined : now(changes.mtime);
+  const permissions = mode === undefined ? undefined : mode & 0o7777;
+  return { mode: permissions, uid, gid, size, atime: now(changes.atime), mtime };
+}
