@@ -1,0 +1,129 @@
+/**
+ * The kernel's own protocol over /dev/fuse, through the addon.
+ */
+import { systemClock } from '../base/clock.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import type { FileSystem } from '../vfs/operations.ts';
+import { abandon, attach, detach } from './attach.ts';
+import { type Binding, loadBinding } from './binding.ts';
+import { Callers } from './caller.ts';
+import type { Agreement } from './init.ts';
+import { mountAt, readReadAhead, writeReadAhead } from './mountinfo.ts';
+import { NativeDevice } from './native-device.ts';
+import { noticesTo } from './notices.ts';
+import { READ_MAX_BYTES } from './operations.ts';
+import { type Counters, Session } from './session.ts';
+import type {
+  Capabilities,
+  End,
+  MountError,
+  Mounted,
+  MountSettings,
+  Transport,
+  UnmountError,
+} from './transport.ts';
+
+export interface NativeMounted extends Mounted {
+  readonly counters: Readonly<Counters>;
+  /** Requests that wait for the file system. */
+  readonly inFlight: number;
+}
+
+export class NativeTransport implements Transport {
+  readonly name = 'native';
+
+  async mount(fs: FileSystem, settings: MountSettings): Promise<Result<NativeMounted, MountError>> {
+    const binding = loadBinding();
+    if (!binding.ok) return err({ code: 'NO_ADDON', message: binding.error });
+    const attached = await attach(binding.value, settings);
+    if (!attached.ok) return attached;
+    const { fd, mountpoint } = attached.value;
+    const device = new NativeDevice(binding.value, fd);
+    const session = new Session({
+      device,
+      fs,
+      callers: new Callers(systemClock),
+      clock: systemClock,
+      wishes: { autoInvalidate: settings.autoInvalidate },
+    });
+    device.start(session);
+    const ended = session.ended.then((end) => wind(binding.value, device, mountpoint, end));
+    const agreement = await Promise.race([session.ready, ended.then(() => undefined)]);
+    if (agreement === undefined) {
+      await abandon(binding.value, mountpoint);
+      await ended;
+      return err({
+        code: 'KERNEL_TOO_OLD',
+        message: "this kernel's FUSE protocol is older than 7.31: Linux 5.4 or newer is needed",
+      });
+    }
+    const capabilities = await agreed(mountpoint, settings, agreement);
+    return ok(new NativeMount(binding.value, mountpoint, capabilities, device, session, ended));
+  }
+}
+
+class NativeMount implements NativeMounted {
+  readonly mountpoint: string;
+  readonly capabilities: Capabilities;
+  readonly notices;
+  readonly ended: Promise<End>;
+  readonly #binding: Binding;
+  readonly #session: Session;
+
+  constructor(
+    binding: Binding,
+    mountpoint: string,
+    capabilities: Capabilities,
+    device: NativeDevice,
+    session: Session,
+    ended: Promise<End>,
+  ) {
+    this.#binding = binding;
+    this.mountpoint = mountpoint;
+    this.capabilities = capabilities;
+    this.notices = noticesTo(device);
+    this.#session = session;
+    this.ended = ended;
+  }
+
+  get counters(): Readonly<Counters> {
+    return this.#session.counters;
+  }
+
+  get inFlight(): number {
+    return this.#session.inFlight;
+  }
+
+  unmount(): Promise<Result<void, UnmountError>> {
+    return detach(this.#binding, this.mountpoint);
+  }
+}
+
+/** The end of it: a mount that failed is taken out of the tree, and every thread ends. */
+async function wind(
+  binding: Binding,
+  device: NativeDevice,
+  mountpoint: string,
+  end: End,
+): Promise<End> {
+  if (end.reason === 'failed') await abandon(binding, mountpoint);
+  await device.stop();
+  return end;
+}
+
+async function agreed(
+  mountpoint: string,
+  settings: MountSettings,
+  agreement: Agreement,
+): Promise<Capabilities> {
+  const line = await mountAt(mountpoint);
+  if (line !== undefined && settings.readAheadKib !== undefined) {
+    await writeReadAhead(line.device, settings.readAheadKib);
+  }
+  return {
+    protocol: `7.${agreement.minor}`,
+    maxReadBytes: READ_MAX_BYTES,
+    maxWriteBytes: agreement.maxWriteBytes,
+    readAheadKib: line === undefined ? undefined : await readReadAhead(line.device),
+  };
+}
