@@ -260,13 +260,14 @@ const read = operation({
 
 const write = operation({
   name: 'WRITE',
-  call(fs, { caller, args, takePayload }): Outcome<number> {
+  call(fs, request): Outcome<number> {
+    const { caller, args } = request;
     const handle = args.u64('EIO') as HandleId;
     const offset = args.u64('EFBIG');
     const length = args.u32();
     args.skip(4 + 8 + 4 + 4); // write_flags, lock_owner, flags, padding
     if (!Number.isSafeInteger(offset + length)) throw new WireError('EFBIG', 'a WRITE past 2^53-1');
-    return fs.write(caller, handle, offset, takePayload(length));
+    return fs.write(caller, handle, offset, request.takePayload(length));
   },
   encode(writer, written) {
     writer.u32(written);

@@ -112,7 +112,7 @@ export class MemoryFs implements FileSystem {
     if (changes.atime !== undefined) node.atimeNs = changes.atime === 'now' ? now : changes.atime;
     if (changes.size !== undefined) {
       this.#grow(node, changes.size);
-      if (changes.size < node.size) node.bytes.fill(0, changes.size, node.size);
+      node.bytes.fill(0, changes.size);
       node.size = changes.size;
       node.mtimeNs = now;
     }
