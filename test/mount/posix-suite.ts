@@ -3,6 +3,7 @@
  * expect what the kernel does, the mount has to pass the same.
  */
 import { execFileSync } from 'node:child_process';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Children, PYTHON } from './children.ts';
 
@@ -10,6 +11,9 @@ export type World = 'local' | 'mount';
 
 const SUITE = fileURLToPath(new URL('posix/suite.py', import.meta.url));
 const TABLES = fileURLToPath(new URL('posix/tables.py', import.meta.url));
+
+/** For Python programs that import `suite`. */
+export const POSIX_ENVIRONMENT = { PYTHONPATH: dirname(SUITE) };
 
 /** The cases' titles. */
 export function posixCases(): string[] {
