@@ -33,6 +33,7 @@ import type { RpcFailure } from './failure.ts';
 import { decodeReplyHeader } from './message.ts';
 import { type Gathering, RecordAssembler, type RecordSink } from './record.ts';
 
+/** Doubled by each setback but the first loss, which is none of the server's. */
 const FIRST_BACK_OFF_MS = 100;
 const LAST_BACK_OFF_MS = 10_000;
 const MAX_BAD_STREAMS = 5;
@@ -93,8 +94,8 @@ export class Connection {
   #loadBytes = 0;
   #outbox: Call[] = [];
   #flushIsDue = false;
-  /** Attempts since the last reply. */
-  #attempts = 0;
+  /** Connections lost or not made since the last reply. */
+  #setbacks = 0;
   #badStreams = 0;
   #downSinceMs: number | undefined;
   #lastFailure: DialFailure | undefined;
@@ -227,7 +228,6 @@ export class Connection {
   }
 
   #connect(): void {
-    this.#attempts++;
     this.#downSinceMs ??= performance.now();
     const abort = new AbortController();
     this.#enter({ name: 'connecting', abort });
@@ -288,11 +288,12 @@ export class Connection {
       this.#fail([...this.#calls.values()], { kind: 'unreachable', ...failure });
       return;
     }
-    if (this.#attempts === 0) {
+    const setbacks = this.#setbacks++;
+    if (setbacks === 0 && failure.reason === 'lost') {
       this.#connect();
       return;
     }
-    const ceiling = Math.min(FIRST_BACK_OFF_MS * 2 ** (this.#attempts - 1), LAST_BACK_OFF_MS);
+    const ceiling = Math.min(FIRST_BACK_OFF_MS * 2 ** setbacks, LAST_BACK_OFF_MS);
     const delayMs = ceiling * (0.75 + Math.random() / 4);
     const timer = setTimeout(() => this.#retry(), delayMs);
     this.#enter({ name: 'backingOff', timer }, failure.message);
@@ -439,7 +440,7 @@ export class Connection {
 
   #decode(call: Call, bytes: Buffer, start: number, end: number, lease: Lease | undefined): void {
     this.#forget([call]);
-    this.#attempts = 0;
+    this.#setbacks = 0;
     this.#badStreams = 0;
     this.#owner.answered();
     const reader = new XdrReader(bytes, start + 4, end);

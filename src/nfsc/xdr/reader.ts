@@ -75,8 +75,7 @@ export class XdrReader {
   opaque(maxBytes: number): Buffer {
     const length = this.uint32();
     if (length > maxBytes) throw new XdrError(`${length} opaque bytes where ${maxBytes} may be`);
-    const padded = (length + 3) & ~3;
-    const at = this.#take(padded);
+    const at = this.#take(length + padding(length));
     return this.#bytes.subarray(at, at + length);
   }
 
@@ -84,7 +83,7 @@ export class XdrReader {
   skipOpaque(maxBytes: number): void {
     const length = this.uint32();
     if (length > maxBytes) throw new XdrError(`${length} opaque bytes where ${maxBytes} may be`);
-    this.#take((length + 3) & ~3);
+    this.#take(length + padding(length));
   }
 
   #take(length: number): number {
@@ -95,4 +94,9 @@ export class XdrReader {
     this.#at = at + length;
     return at;
   }
+}
+
+/** Zero to three bytes bring any length to a multiple of four. */
+function padding(length: number): number {
+  return -length & 3;
 }
