@@ -41,13 +41,20 @@ export interface ParsedOptions {
   readonly ignored: readonly { readonly option: string; readonly reason: string }[];
 }
 
-/** Reads each text after -o, in their order. */
-export function parseOptions(texts: readonly string[]): Result<ParsedOptions, OptionError> {
+/** Reads each text after -o, in their order. `sloppy` skips options that are not known (mount -s). */
+export function parseOptions(
+  texts: readonly string[],
+  { sloppy = false } = {},
+): Result<ParsedOptions, OptionError> {
   const values = new Map<OptionName, Value>();
   const ignored: { option: string; reason: string }[] = [];
   for (const option of texts.flatMap(splitAtCommas)) {
     const read = readOption(option);
-    if (!read.ok) return read;
+    if (!read.ok) {
+      if (!sloppy || read.error.kind !== 'unknown-option') return read;
+      ignored.push({ option, reason: 'it is not known' });
+      continue;
+    }
     for (const [name, value] of read.value.sets) values.set(name, value);
     if (read.value.ignored !== undefined) ignored.push({ option, reason: read.value.ignored });
   }

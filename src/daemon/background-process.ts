@@ -1,0 +1,46 @@
+/**
+ * The daemon's own process, started by the command in the foreground (background.ts). It gets its
+ * plan over the channel to its parent, tells it how the mount went, and lets go of it.
+ */
+import { assert } from '../base/assert.ts';
+import { formatSource } from '../config/mount-source.ts';
+import type { FromDaemon, ToDaemon } from './background.ts';
+import { serve } from './serve.ts';
+
+const INTERNAL_ERROR = 4;
+
+process.once('message', (message) => {
+  void run(message as ToDaemon);
+});
+
+async function run({ plan }: ToDaemon): Promise<void> {
+  process.title = `gvfs-mount ${formatSource(plan.source)} ${plan.mountpoint}`;
+  process.chdir('/');
+  const abandoned = new AbortController();
+  const onDisconnect = () => abandoned.abort();
+  process.once('disconnect', onDisconnect);
+
+  /** The last word to the parent, which ends when it has it. */
+  const tellAndLetGo = (message: FromDaemon) =>
+    new Promise<void>((done) => {
+      process.off('disconnect', onDisconnect);
+      if (!process.connected) return done();
+      process.send?.(message, () => {
+        if (process.connected) process.disconnect();
+        done();
+      });
+    });
+
+  const served = await serve(
+    plan,
+    {
+      ready: () => void tellAndLetGo({ kind: 'ready' }),
+      retrying: (failure) => void tellAndLetGo({ kind: 'retrying', failure }),
+    },
+    abandoned.signal,
+  );
+  if (served.kind === 'failed') await tellAndLetGo(served);
+  process.exit(served.kind === 'ended' && served.end === 'unmounted' ? 0 : INTERNAL_ERROR);
+}
+
+assert(process.connected, 'this process is started by gvfs-mount');

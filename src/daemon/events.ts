@@ -1,0 +1,82 @@
+/**
+ * What the layers tell without being asked: to the log, and changes of files to the kernel.
+ */
+import type { Ino } from '../base/brand.ts';
+import type { Notices } from '../fuse/transport.ts';
+import { type ConnectionEvent, rpcChannels, type ServerEvent } from '../nfsc/index.ts';
+import type { Log } from '../observe/log.ts';
+import type { VfsEvents } from '../vfs/events.ts';
+
+/** Logs what the NFS client says of one server (`host:port`); returns the way to stop. */
+export function logServer(server: string, log: Log): () => void {
+  const onServer = (message: unknown) => {
+    const event = message as ServerEvent;
+    if (event.server !== server) return;
+    if (event.state === 'ok') log.info(event.message);
+    else log.warn(event.message);
+  };
+  const onConnection = (message: unknown) => {
+    const { connection, state, reason, ...event } = message as ConnectionEvent;
+    if (event.server === server) log.debug('connection', { connection, state, reason });
+  };
+  rpcChannels.server.subscribe(onServer);
+  rpcChannels.connection.subscribe(onConnection);
+  return () => {
+    rpcChannels.server.unsubscribe(onServer);
+    rpcChannels.connection.unsubscribe(onConnection);
+  };
+}
+
+/** The file system's events as lines of the log. */
+export function logFileSystem(log: Log): VfsEvents {
+  return {
+    stale: (ino) => log.debug('the server no longer knows a file', { ino }),
+    resending: (ino, bytes) =>
+      log.info('the server restarted: writes are sent again', { ino, bytes }),
+    writeBackFailed: (ino, bytes, { code, message }) =>
+      log.warn('writes could not be made durable yet', { ino, bytes, code, reason: message }),
+    writesLost: (ino, bytes, { code, message }) =>
+      log.error('writes were lost', { ino, bytes, code, reason: message }),
+    sillyNameLeft: (ino, name, { code, message }) =>
+      log.warn('the name of a deleted file was left at the server', {
+        ino,
+        name,
+        code,
+        reason: message,
+      }),
+    readdirplusMissing: () => log.info('the server has no READDIRPLUS'),
+  };
+}
+
+/**
+ * Passes on that others changed a file: the kernel drops what it has of it. At most one notice of a
+ * file is under way and one waits, so that a slow kernel is not told the same again and again.
+ */
+export function changesToKernel(): {
+  changed: (ino: Ino) => void;
+  attach: (notices: Notices) => void;
+} {
+  let notices: Notices | undefined;
+  const underWay = new Map<Ino, { again: boolean }>();
+
+  async function tell(ino: Ino, to: Notices): Promise<void> {
+    const notice = { again: true };
+    underWay.set(ino, notice);
+    while (notice.again) {
+      notice.again = false;
+      await to.invalidateInode(ino, 0, 0);
+    }
+    underWay.delete(ino);
+  }
+
+  return {
+    changed(ino) {
+      const present = underWay.get(ino);
+      if (present !== undefined) present.again = true;
+      else if (notices !== undefined) void tell(ino, notices);
+    },
+    attach(to) {
+      notices = to;
+    },
+  };
+}

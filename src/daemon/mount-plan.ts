@@ -1,0 +1,26 @@
+/**
+ * All that a mount is told before it starts: made from the command line, checked, and passed to
+ * the daemon's process as it is.
+ */
+import type { MountSource } from '../config/mount-source.ts';
+import type { Settings } from '../config/options.ts';
+import type { LogLevel } from '../observe/log.ts';
+
+export interface MountPlan {
+  readonly source: MountSource;
+  /** The real path of an existing directory. */
+  readonly mountpoint: string;
+  readonly settings: Settings;
+  /** Options that were given and change nothing: the log says so. */
+  readonly ignored: readonly { readonly option: string; readonly reason: string }[];
+  readonly log: LogPlan;
+}
+
+export interface LogPlan {
+  /** An absolute path; undefined is standard error. */
+  readonly file: string | undefined;
+  /** The file was asked for: without it there is no mount. */
+  readonly required: boolean;
+  readonly level: LogLevel;
+  readonly format: 'text' | 'json';
+}

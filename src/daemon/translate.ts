@@ -1,0 +1,50 @@
+/**
+ * The options as the user names them, in the words and units of the layers below.
+ */
+import type { MountSource } from '../config/mount-source.ts';
+import type { Settings } from '../config/options.ts';
+import type { MountOptions } from '../nfsc/index.ts';
+import type { VfsOptions } from '../vfs/options.ts';
+
+const MINUTE_MS = 60_000;
+
+export function mountOptionsOf(source: MountSource, settings: Settings): MountOptions {
+  return {
+    server: source.server,
+    exportPath: source.path,
+    port: known(settings.port) ?? source.port,
+    mountPort: known(settings.mountport),
+    resvport: settings.resvport,
+    rsize: settings.rsize,
+    wsize: settings.wsize,
+    timeoDeciseconds: settings.timeo,
+    retrans: settings.retrans,
+    hard: settings.hard,
+    nconnect: settings.nconnect,
+  };
+}
+
+export function vfsOptionsOf(settings: Settings, isRoot: boolean): Partial<VfsOptions> {
+  const seconds = 1000;
+  return {
+    acregminMs: settings.acregmin * seconds,
+    acregmaxMs: Math.max(settings.acregmin, settings.acregmax) * seconds,
+    acdirminMs: settings.acdirmin * seconds,
+    acdirmaxMs: Math.max(settings.acdirmin, settings.acdirmax) * seconds,
+    attributeCaching: settings.ac,
+    lookupcache: settings.lookupcache === 'pos' ? 'positive' : settings.lookupcache,
+    readdirplus: settings.rdirplus,
+    readOnly: settings.ro,
+    allowOther: settings.allow_other ?? isRoot,
+  };
+}
+
+/** For how long a server that does not answer is asked again at mount time. */
+export function retryLimitMs({ fg, retry }: Settings): number {
+  return (retry ?? (fg ? 0 : 10_000)) * MINUTE_MS;
+}
+
+/** Port 0 is "ask the portmapper". */
+function known(port: number): number | undefined {
+  return port === 0 ? undefined : port;
+}
