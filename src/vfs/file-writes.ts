@@ -127,7 +127,9 @@ export class WriteBack {
       this.#heldBytes -= length;
       payload.release();
     });
-    const mayKeep = await this.#waitForRoom(inode);
+    // Without a wait the lane is entered at once: calls are carried out in the order they came.
+    const isFull = this.#heldBytes >= this.#context.options.uncommittedMaxBytes;
+    const mayKeep = isFull ? await this.#waitForRoom(inode) : true;
     this.#heldBytes += length;
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterRange(offset, offset + length);
@@ -451,7 +453,7 @@ export class WriteBack {
     this.#context.attributes.expire(inode.attributes);
   }
 
-  /** Waits while the hard bound is reached (W6); false when COMMITs do not make room. */
+  /** Waits until less than the hard bound is held (W6); false when COMMITs do not make room. */
   async #waitForRoom(inode: Inode): Promise<boolean> {
     const { uncommittedMaxBytes } = this.#context.options;
     while (this.#heldBytes >= uncommittedMaxBytes) {

@@ -1,0 +1,151 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { ROOT_INO } from '../../src/vfs/operations.ts';
+import { alice, by, errno, Mounted, name, O_RDWR, settled, value } from './mounted.ts';
+
+const hidden = /^\.nfs[0-9a-f]{32}$/;
+
+describe('an open file', () => {
+  it('outlives its name, until its last close', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { ino, handle } = await mounted.create('/file');
+    const second = value(await fs.open(by(alice), ino, O_RDWR)).handle;
+    await mounted.write(handle, 0, 'abc');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    assert.equal(value(await fs.lookup(by(alice), ROOT_INO, name('file'))).ino, 0);
+    const [silly = ''] = server.namesIn('/');
+    assert.match(silly, hidden);
+    await mounted.write(handle, 3, 'def');
+    value(await mounted.fsync(handle));
+    assert.equal((await mounted.read(second, 0, 10)).toString(), 'abcdef');
+  });
+
+  it('is removed at its last close, and not before', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { ino, handle } = await mounted.create('/file');
+    const second = value(await fs.open(by(alice), ino, O_RDWR)).handle;
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    fs.release(handle);
+    await settled();
+    assert.equal(server.namesIn('/').length, 1);
+    fs.release(second);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), []);
+  });
+
+  it('is not deleted by its hidden name, nor is that renamed over', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { handle } = await mounted.create('/file');
+    server.putFile('/other', 'x');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    const silly = server.namesIn('/').find((it) => hidden.test(it)) ?? '';
+    await mounted.walk(`/${silly}`);
+    assert.equal(errno(await fs.unlink(by(alice), ROOT_INO, name(silly))), 'EBUSY');
+    const over = await fs.rename(by(alice), ROOT_INO, name('other'), ROOT_INO, name(silly), 0);
+    assert.equal(errno(over), 'EBUSY');
+    value(await mounted.write(handle, 0, 'abc'));
+  });
+
+  it('that is renamed on purpose is not removed', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { handle } = await mounted.create('/file');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    const [silly = ''] = server.namesIn('/');
+    await mounted.walk(`/${silly}`);
+    value(await fs.rename(by(alice), ROOT_INO, name(silly), ROOT_INO, name('saved'), 0));
+    fs.release(handle);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), ['saved']);
+  });
+
+  it('outlives being renamed over', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    server.putFile('/new', 'new');
+    server.putFile('/file', 'old');
+    const handle = await mounted.open('/file', O_RDWR);
+    const { ino } = await mounted.walk('/new');
+    value(await fs.rename(by(alice), ROOT_INO, name('new'), ROOT_INO, name('file'), 0));
+    assert.equal((await mounted.read(handle, 0, 10)).toString(), 'old');
+    assert.equal((await mounted.walk('/file')).ino, ino);
+    assert.equal(server.bytesOf('/file').toString(), 'new');
+    fs.release(handle);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), ['file']);
+  });
+
+  it('has its name back when what renames over it fails', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    server.putFile('/new', 'new');
+    server.putFile('/file', 'old');
+    const handle = await mounted.open('/file', O_RDWR);
+    let renames = 0;
+    server.fail = ({ procedure }) => {
+      if (procedure !== 'rename') return undefined;
+      renames += 1;
+      return renames === 2 ? 'NFS3ERR_IO' : undefined;
+    };
+    const result = await fs.rename(by(alice), ROOT_INO, name('new'), ROOT_INO, name('file'), 0);
+    assert.equal(errno(result), 'EIO');
+    assert.deepEqual(server.namesIn('/'), ['file', 'new']);
+    fs.release(handle);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), ['file', 'new']);
+  });
+
+  it('is found by its name though the name is not cached', async () => {
+    const mounted = new Mounted({ nameCacheEntries: 1, lookupcache: 'none' });
+    const { fs, server } = mounted;
+    const { handle } = await mounted.create('/file');
+    server.putFile('/other', 'x');
+    await mounted.walk('/other');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    value(await mounted.write(handle, 0, 'abc'));
+    assert.equal((await mounted.read(handle, 0, 10)).toString(), 'abc');
+  });
+
+  it('loses a further link without being hidden twice', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { ino, handle } = await mounted.create('/one');
+    value(await fs.link(by(alice), ino, ROOT_INO, name('two')));
+    value(await fs.unlink(by(alice), ROOT_INO, name('one')));
+    value(await fs.unlink(by(alice), ROOT_INO, name('two')));
+    assert.equal(server.namesIn('/').length, 1);
+    value(await mounted.write(handle, 0, 'abc'));
+    fs.release(handle);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), []);
+  });
+
+  it('is removed when the session ends', async () => {
+    const mounted = new Mounted();
+    const { handle } = await mounted.create('/file');
+    await mounted.write(handle, 0, 'abc');
+    value(await mounted.fs.unlink(by(alice), ROOT_INO, name('file')));
+    await mounted.fs.close();
+    assert.deepEqual(mounted.server.namesIn('/'), []);
+    mounted.fs.release(handle);
+    assert.equal(mounted.fs.figures().openHandles, 0);
+  });
+
+  it('tells when its hidden name cannot be removed', async () => {
+    const left: string[] = [];
+    const mounted = new Mounted(
+      {},
+      { sillyNameLeft: (_ino, silly) => left.push(silly.toString()) },
+    );
+    const { handle } = await mounted.create('/file');
+    value(await mounted.fs.unlink(by(alice), ROOT_INO, name('file')));
+    mounted.server.fail = ({ procedure }) => (procedure === 'remove' ? 'NFS3ERR_ACCES' : undefined);
+    mounted.fs.release(handle);
+    await settled();
+    assert.equal(left.length, 1);
+    assert.match(left[0] ?? '', hidden);
+  });
+});
