@@ -50,7 +50,11 @@ export function report(error: CommandError): Report {
     case 'refused-option':
       return say('usage', `option "${error.option}" is not supported`, error.instead);
     case 'bad-value':
-      return say('usage', `option "${error.option}=${error.value}"`, `use ${error.expected}`);
+      return say(
+        'usage',
+        `option "${error.option}=${error.value}" is not possible`,
+        `use ${error.expected}`,
+      );
     case 'missing-value':
       return say('usage', `option "${error.option}" needs a value`, `use ${error.expected}`);
     case 'unwanted-value':
@@ -330,7 +334,6 @@ const kernelStatus: Record<MountErrorCode, keyof typeof ExitStatus> = {
 /** The transport's own sentence is kept: it knows the reason best. */
 function kernelReport({ code, message }: MountFailure & { kind: 'kernel' }): Report {
   const status = kernelStatus[code];
-  if (code === 'NO_ADDON') return say(status, message, 'or mount with --transport=fuse-native');
   const colon = message.indexOf(': ');
   return colon < 0
     ? say(status, message, 'nothing is mounted')

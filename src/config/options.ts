@@ -207,16 +207,14 @@ export const optionTable = {
   suid: {
     group: 'mount',
     value: { kind: 'switch', off: 'nosuid' },
-    default: undefined,
-    defaultWords: 'on for root',
-    doc: 'Honour set-user-id and set-group-id bits',
+    default: false,
+    doc: 'Honour set-user-id and set-group-id bits (root only)',
   },
   dev: {
     group: 'mount',
     value: { kind: 'switch', off: 'nodev' },
-    default: undefined,
-    defaultWords: 'on for root',
-    doc: 'Honour device nodes',
+    default: false,
+    doc: 'Honour device nodes (root only)',
   },
   exec: {
     group: 'mount',

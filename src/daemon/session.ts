@@ -153,7 +153,10 @@ export class Session {
     if (!prepared.ok) return prepared;
 
     const transport = await loading;
-    const mounted = await this.#mount(transport, fileSystem, prepared.value);
+    if (!transport.ok) {
+      return err({ kind: 'kernel', mountpoint: plan.mountpoint, ...transport.error });
+    }
+    const mounted = await this.#mount(transport.value, fileSystem, prepared.value);
     if (!mounted.ok) return mounted;
     kernel.attach(mounted.value.notices);
     this.#mounted = mounted.value;
@@ -197,6 +200,9 @@ export class Session {
       source: this.#source,
       readOnly: settings.ro,
       allowOther: settings.allow_other ?? isRoot(),
+      suid: settings.suid,
+      dev: settings.dev,
+      exec: settings.exec,
       // The server judges, by ACCESS in the caller's name.
       defaultPermissions: false,
       // Our own writes change times too: the file system tells whose change it was.

@@ -6,7 +6,7 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { realpath, stat } from 'node:fs/promises';
+import { realpath, stat, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { err, ok, type Result } from '../base/result.ts';
 import type { Binding } from './binding.ts';
@@ -22,6 +22,7 @@ const FUSE_DEVICE = '/dev/fuse';
 const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
+const MS_NOEXEC = 8;
 const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
@@ -89,7 +90,7 @@ function errorCode(error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : String(error);
 }
 
-/** How long a stat may take of a directory on which someone's FUSE mount lies already. */
+/** How long someone else's FUSE mount may take to show that it lives. */
 const STALE_CHECK_MS = 2000;
 
 /** The real path of a directory that can be mounted upon. */
@@ -97,11 +98,15 @@ async function checkMountpoint(path: string): Promise<Result<string, MountError>
   const absolute = resolve(path);
   const present = await mountAt(absolute);
   if (present?.type.startsWith('fuse')) {
-    // A dead connection answers at once; a live one may hang, and is in use either way.
+    // A dead connection answers at once; a live one may hang, and is in use either way. Attributes
+    // may be cached from when it lived, statistics are not.
     const timeout = new Promise<undefined>((done) => {
       setTimeout(done, STALE_CHECK_MS, undefined).unref();
     });
-    const failure = await Promise.race([stat(absolute).then(() => undefined, errorCode), timeout]);
+    const failure = await Promise.race([
+      statfs(absolute).then(() => undefined, errorCode),
+      timeout,
+    ]);
     return failure === 'ENOTCONN'
       ? stale(absolute)
       : mountError('MOUNTPOINT_BUSY', `${absolute} is in use: ${present.source} is mounted there`);
@@ -144,7 +149,11 @@ async function mountAsRoot(
   } catch (error) {
     return noDevice(errorCode(error));
   }
-  const flags = MS_NOSUID | MS_NODEV | (settings.readOnly ? MS_RDONLY : 0);
+  const flags =
+    (settings.readOnly ? MS_RDONLY : 0) |
+    (settings.suid ? 0 : MS_NOSUID) |
+    (settings.dev ? 0 : MS_NODEV) |
+    (settings.exec === false ? MS_NOEXEC : 0);
   const options = [`fd=${fd}`, 'rootmode=40000', 'user_id=0', 'group_id=0', ...common(settings)];
   const type = `fuse.${SUBTYPE}`;
   const errno = await binding.mount(settings.source, mountpoint, type, flags, options.join(','));
@@ -175,6 +184,7 @@ async function mountByFusermount(
       settings.readOnly ? 'ro' : 'rw',
       'nosuid',
       'nodev',
+      ...(settings.exec === false ? ['noexec'] : []),
       `fsname=${escapeOption(settings.source)}`,
       `subtype=${SUBTYPE}`,
       ...common(settings),

@@ -14,6 +14,11 @@ export interface MountSettings {
   readonly readOnly: boolean;
   /** Other users than the one who mounts may look in. */
   readonly allowOther: boolean;
+  /** Set-user-id bits and device nodes are honoured: only where root says so. Default false. */
+  readonly suid?: boolean;
+  readonly dev?: boolean;
+  /** Programs may be run. Default true. */
+  readonly exec?: boolean;
   /** The kernel judges permissions by mode and owner, and the file system is not asked. */
   readonly defaultPermissions: boolean;
   /**

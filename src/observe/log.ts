@@ -162,7 +162,7 @@ function open(path: string): number {
   }
 }
 
-/** With its parents, as mkdirSync's `recursive`: but that never returns beneath a plain file. */
+/** With its parents. (mkdirSync with `recursive` never returns where mkdir says ENOENT, as /proc does.) */
 function makeDirectory(path: string): void {
   try {
     mkdirSync(path, { mode: 0o750 });
