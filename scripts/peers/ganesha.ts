@@ -33,6 +33,11 @@ export interface GaneshaOptions {
   maxWrite?: number;
   /** Serve only callers whose source port is below 1024 (default false). */
   privilegedPort?: boolean;
+  /**
+   * See at once what is changed in the directory behind its back; else nfs-ganesha believes the
+   * attributes that it has for a minute (default false).
+   */
+  watchful?: boolean;
 }
 
 export interface Ganesha {
@@ -242,6 +247,7 @@ function configuration(
       SecType: 'sys',
       Disable_ACL: true,
       PrivilegedPort: options.privilegedPort ?? false,
+      Attr_Expiration_Time: options.watchful === true ? 0 : 60,
       MaxRead: options.maxRead ?? 1 << 20,
       MaxWrite: options.maxWrite ?? 1 << 20,
       FSAL: { Name: 'VFS' },
