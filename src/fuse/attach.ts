@@ -274,7 +274,8 @@ function runFusermount(
       text += chunk;
     });
     child.on('error', (error) => {
-      done({ missing: errorCode(error) === 'ENOENT', status: 1, text: error.message });
+      const missing = ['ENOENT', 'EACCES'].includes(errorCode(error));
+      done({ missing, status: 1, text: error.message });
     });
     child.on('close', (status) => {
       const line = text.trim().replace(/\s*\n\s*/g, '; ');

@@ -239,7 +239,7 @@ mmap.mmap(fd, 1 << 20)[0:1 << 20] = b'x' * (1 << 20)`);
 
 it('a broken invariant ends the server with an error, and the mount with it', async (t) => {
   const mount = await mountMemory(t);
-  await assert.rejects(mount.sh('cat throw-read'), /Input\/output error/);
+  await assert.rejects(mount.sh('cat throw-read')); // EIO, or what an abort makes of it
   const { status, last } = await mount.last();
   assert.deepEqual(last.end, { reason: 'failed', error: 'asked to break' });
   assert.equal(status, 1);
