@@ -37,20 +37,28 @@ const interruption = new AbortController();
 
 // npm passes a Ctrl-C on that we have got already: it must not kill us while we clean up.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => interruption.abort(new Error(`interrupted by ${signal}`)));
+  process.on(signal, () => interruption.abort());
 }
 try {
   await demo();
 } catch (error) {
-  process.exitCode = interruption.signal.aborted ? 130 : 1;
-  const why: unknown = interruption.signal.aborted ? interruption.signal.reason : error;
-  console.error(`\ndemo: ${why instanceof Error ? why.message : String(why)}`);
+  if (interruption.signal.aborted) {
+    process.exitCode = 130;
+    console.error('\ndemo: interrupted');
+  } else {
+    process.exitCode = 1;
+    explain(error);
+  }
+} finally {
+  await cleanUp();
+}
+
+function explain(error: unknown): void {
+  console.error(`\ndemo: ${error instanceof Error ? error.message : String(error)}`);
   if (error instanceof BootError) quote('Serial console of the guest:', error.console.slice(-20));
   if (existsSync(log)) {
     quote('Log of gvfs-mount:', readFileSync(log, 'utf8').trimEnd().split('\n').slice(-20));
   }
-} finally {
-  await cleanUp();
 }
 
 async function demo(): Promise<void> {
