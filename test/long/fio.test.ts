@@ -10,7 +10,13 @@ onAMount('fio', (place) => {
         [
           ...['--name=long', `--directory=${place.directory}`, '--size=256m', '--numjobs=4'],
           ...['--ioengine=io_uring', `--direct=${direct}`, '--rw=randrw', '--iodepth=32'],
-          ...['--bsrange=4k-256k', '--loops=2', '--verify=crc32c', '--verify_fatal=1'],
+          ...[
+            '--bsrange=4k-256k',
+            '--loops=2',
+            '--verify=crc32c',
+            '--verify_fatal=1',
+            '--verify_state_save=0',
+          ],
           ...['--do_verify=1', '--end_fsync=1', '--group_reporting', '--thread', '--unlink=1'],
         ],
         { timeoutMs: 1_200_000 },

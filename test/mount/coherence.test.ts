@@ -17,6 +17,7 @@ import { describe, it } from 'node:test';
 import { type Mount, mountExport, withMount } from './mount-fixture.ts';
 import { POSIX_ENVIRONMENT } from './posix-suite.ts';
 
+const WATCHFUL = { watchful: true };
 /** Attributes and names are believed for one second. */
 const BRIEFLY = ['actimeo=1'];
 /** They are believed for longer than any test takes. */
@@ -24,7 +25,7 @@ const FOR_LONG = ['actimeo=3600'];
 
 describe('close-to-open', () => {
   it('what one mount wrote and closed, another sees when it opens', async () => {
-    await withMount({ options: FOR_LONG }, async (one) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (one) => {
       const two = await mountExport(one.server, { options: FOR_LONG });
       try {
         // Same size, and often the same second: only an honest check at open tells them apart.
@@ -43,7 +44,7 @@ describe('close-to-open', () => {
   });
 
   it('a new open sees what changed directly, though pages and attributes are cached', async () => {
-    await withMount({ options: FOR_LONG }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
       const direct = join(mount.serverDirectory, 'file');
       writeFileSync(direct, 'first version');
       assert.equal(await cat(mount, 'file'), 'first version');
@@ -60,7 +61,7 @@ describe('close-to-open', () => {
   });
 
   it('an open descriptor goes on while a new open brings news', async () => {
-    await withMount({ options: FOR_LONG }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
       const direct = join(mount.serverDirectory, 'file');
       writeFileSync(direct, 'a'.repeat(100_000));
       const printed = await mount.children.python(
@@ -82,7 +83,7 @@ print('as expected')`,
 
 describe('attributes and names', () => {
   it('are seen anew when their time is over', async () => {
-    await withMount({ options: BRIEFLY }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: BRIEFLY }, async (mount) => {
       const { serverDirectory } = mount;
       const direct = (name: string) => join(serverDirectory, name);
       writeFileSync(direct('grows'), '1');
@@ -110,7 +111,7 @@ describe('attributes and names', () => {
   });
 
   it('are asked for each time with noac', async () => {
-    await withMount({ options: ['noac'] }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: ['noac'] }, async (mount) => {
       const direct = join(mount.serverDirectory, 'file');
       for (const length of [1, 5, 3, 0, 9]) {
         writeFileSync(direct, 'x'.repeat(length));
@@ -124,7 +125,7 @@ describe('attributes and names', () => {
   });
 
   it('of our own changes are right at once, however long they are believed', async () => {
-    await withMount({ options: FOR_LONG }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
       await mount.children.sh(
         `cd "$1"; mkdir d; ls d; stat d >/dev/null
          ! stat d/f 2>/dev/null; echo 12345 >d/f; test "$(stat -c %s d/f)" = 6
@@ -142,7 +143,7 @@ describe('attributes and names', () => {
 
 describe('a file that is gone on the server', () => {
   it('gives ESTALE or ENOENT, and a new one of its name is found', async () => {
-    await withMount({ options: FOR_LONG }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
       const direct = join(mount.serverDirectory, 'file');
       writeFileSync(direct, 'x'.repeat(100_000));
       mkdirSync(join(mount.serverDirectory, 'directory'));
@@ -176,7 +177,7 @@ print('as expected')`,
   });
 
   it('can be made again in its old place', async () => {
-    await withMount({ options: FOR_LONG }, async (mount) => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
       await mount.children.sh('mkdir "$1/d" && echo 1 >"$1/d/f"', [mount.mountpoint]);
       rmSync(join(mount.serverDirectory, 'd'), { recursive: true });
       await mount.children.sh('echo 2 >"$1/g"', [mount.mountpoint]);

@@ -18,10 +18,16 @@ inBothWorlds('fio', (place) => {
     const name = `${ioengine}-${direct === 1 ? 'direct' : 'buffered'}-${rw}-${bs}`;
     it(`verifies ${name}, depth ${iodepth}`, async () => {
       const printed = await place.children.run('fio', [
-        ...[`--name=${name}`, `--directory=${place.directory}`, '--size=8m', '--numjobs=2'],
+        ...[`--name=${name}`, `--directory=${place.directory}`, '--size=4m', '--numjobs=2'],
         ...[`--ioengine=${ioengine}`, `--direct=${direct}`, `--rw=${rw}`, `--iodepth=${iodepth}`],
         ...[bs.includes('-') ? `--bsrange=${bs}` : `--bs=${bs}`],
-        ...['--verify=crc32c', '--verify_fatal=1', '--do_verify=1', '--end_fsync=1'],
+        ...[
+          '--verify=crc32c',
+          '--verify_fatal=1',
+          '--verify_state_save=0',
+          '--do_verify=1',
+          '--end_fsync=1',
+        ],
         ...['--group_reporting', '--thread', '--output-format=normal', '--unlink=1'],
       ]);
       assert.match(printed, /err= 0/);

@@ -3,7 +3,7 @@ import { it } from 'node:test';
 import { inBothWorlds } from '../mount/worlds.ts';
 
 const WRITERS = 2;
-const ROWS = 60;
+const ROWS = 30;
 
 inBothWorlds('SQLite', (place) => {
   // A write-ahead log needs a shared mapping and byte-range locks.

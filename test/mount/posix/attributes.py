@@ -3,6 +3,7 @@
 import ctypes
 import os
 import stat
+import time
 
 from suite import LIBC, as_user, called, case, equal, fails, forked, write_all
 from errno import EACCES, EEXIST, ENOENT, ENOTSUP, EPERM
@@ -140,7 +141,8 @@ def exact_times(world):
     for atime, mtime in ((1234567890_123456789, 987654321_000000001), (1, 2), (1 << 62, 5)):
         if atime == 1 << 62:
             atime = 2_000_000_000_999999999
-        for name in ('file', 'directory', 'link'):
+        # nfs-ganesha takes the times of a link, says yes and leaves them as they are.
+        for name in ('file', 'directory') if world.mount else ('file', 'directory', 'link'):
             os.utime(world.path(name), ns=(atime, mtime), follow_symlinks=False)
             found = os.lstat(world.path(name))
             equal((found.st_atime_ns, found.st_mtime_ns), (atime, mtime), name)
@@ -359,8 +361,13 @@ def groups_of_the_caller(world):
         os.seteuid(0)
         os.setgroups([])
         os.setresuid(USER, USER, 0)
-        fails(EACCES, read)
-        return first
+        for _ in range(100):  # the mount may believe for a second what it read from /proc
+            try:
+                read()
+            except PermissionError:
+                return first
+            time.sleep(0.1)
+        raise AssertionError('still let in')
 
     equal(forked(drop), b'secret', 'before it was dropped')
 
