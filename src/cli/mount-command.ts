@@ -6,6 +6,7 @@
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { err, ok, type Result } from '../base/result.ts';
 import { type MountSource, parseSource } from '../config/mount-source.ts';
+import { nearestName } from '../config/nearest-name.ts';
 import { optionHelp } from '../config/option-docs.ts';
 import { type OptionSpec, optionTable, type Settings } from '../config/options.ts';
 import { type ParsedOptions, parseOptions } from '../config/parse-options.ts';
@@ -50,7 +51,7 @@ export function parseMountCommand(
     command.parse(args, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? ok({ kind: 'text', text }) : err(usageError(error));
+    return error.exitCode === 0 ? ok({ kind: 'text', text }) : err(usageError(error, command));
   }
   const [source, mountpoint] = command.args;
   if (source === undefined || mountpoint === undefined) return err(tooFew);
@@ -187,9 +188,14 @@ const tooFew: UsageError = {
   toDo: 'say gvfs-mount SERVER:/EXPORT DIRECTORY',
 };
 
-function usageError(error: CommanderError): UsageError {
-  const [first = '', ...rest] = error.message.replace(/^error: /, '').split('\n');
-  const suggestion = /Did you mean (\S+)\?/.exec(rest.join(' '))?.[1];
+function usageError(
+  error: CommanderError,
+  { options }: { readonly options: readonly { long?: string | undefined }[] },
+): UsageError {
+  const what = error.message
+    .replace(/^error: /, '')
+    .replace(/\n.*/s, '')
+    .replaceAll("'", '"');
   switch (error.code) {
     case 'commander.missingArgument':
       return tooFew;
@@ -199,16 +205,22 @@ function usageError(error: CommanderError): UsageError {
         what: 'too many arguments',
         toDo: 'say gvfs-mount SERVER:/EXPORT DIRECTORY, and quote what has blanks',
       };
-    case 'commander.unknownOption':
+    case 'commander.unknownOption': {
+      const typed = /"(--[^="]+)/.exec(what)?.[1] ?? '';
+      const flags = options.flatMap(({ long }) => (long === undefined ? [] : [long]));
+      const nearest = typed === '' ? undefined : nearestName(typed, flags);
       return {
         kind: 'usage',
-        what: first.replaceAll("'", '"'),
+        what,
         toDo:
-          suggestion === undefined
-            ? 'gvfs-mount --help lists them all, mount options follow -o'
-            : `did you mean "${suggestion}"?`,
+          nearest === undefined
+            ? 'gvfs-mount --help lists them all, and mount options follow -o'
+            : `did you mean "${nearest}"?`,
       };
+    }
+    case 'commander.optionMissingArgument':
+      return { kind: 'usage', what, toDo: 'give it a value' };
     default:
-      return { kind: 'usage', what: first, toDo: 'gvfs-mount --help says how' };
+      return { kind: 'usage', what, toDo: 'gvfs-mount --help says how' };
   }
 }
