@@ -46,7 +46,7 @@ describe('kept bytes', () => {
           let last = -1;
           for (const one of kept.all()) {
             assert(one.start >= last && one.bytes.length > 0);
-            one.bytes.forEach((byte, index) => seen.set(one.start + index, byte));
+            for (const [index, byte] of one.bytes.entries()) seen.set(one.start + index, byte);
             last = one.start + one.bytes.length;
           }
           assert.deepEqual([...seen].sort(byPosition), [...model].sort(byPosition));
