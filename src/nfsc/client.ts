@@ -53,7 +53,10 @@ import type { Transport } from './rpc/transport.ts';
 
 /** A failed call: FsError, and what the server told with it. */
 export interface Nfs3Error extends FsError, Resfail3 {
-  /** The call went out more than once: the server may have done it the first time. */
+  /**
+   * The call went out more than once, and is not idempotent: the server may have done it the first
+   * time.
+   */
   readonly retransmitted?: boolean | undefined;
 }
 
@@ -342,7 +345,7 @@ export class Nfs3Client {
     let retransmitted = false;
     for (;;) {
       const answer = await this.#transport.call(procedure, as, args);
-      retransmitted ||= answer.retransmitted;
+      retransmitted ||= answer.retransmitted && !procedure.isIdempotent;
       if (!answer.ok) return err({ ...failureError(answer.error, procedure.name), retransmitted });
       const reply = answer.value;
       if (reply.status === 'NFS3_OK') return ok(reply.ok);

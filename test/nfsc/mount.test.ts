@@ -213,7 +213,7 @@ describe('mounting', () => {
   });
 });
 
-describe('the source port', () => {
+describe('a connection', () => {
   const onread = { buffer: Buffer.alloc(16), callback: () => true };
   const { signal } = new AbortController();
   /** Ports from here on are anybody's. */
@@ -232,7 +232,7 @@ describe('the source port', () => {
     return used;
   }
 
-  it('is a privileged one where we may, and not where we are told', async (t) => {
+  it('comes from a privileged port where we may, and not where we are told', async (t) => {
     const { port } = await fakeServer(t, () => undefined);
     for (const sourcePort of ['auto', 'privileged'] as const) {
       const used = await localPort(port, sourcePort);
@@ -241,7 +241,7 @@ describe('the source port', () => {
     assert.ok(Number(await localPort(port, 'any')) >= 1024);
   });
 
-  it('falls back where we may not, unless we must', async (t) => {
+  it('falls back to any port where we may not, unless we must', async (t) => {
     const { port } = await fakeServer(t, () => undefined);
     const uid = process.geteuid?.() ?? 0;
     if (uid === 0) process.seteuid?.(65_534);
@@ -256,7 +256,15 @@ describe('the source port', () => {
     }
   });
 
-  it('is another when the first is taken', async (t) => {
+  it('leads to the last known address while names do not resolve', async (t) => {
+    const { port } = await fakeServer(t, () => undefined);
+    const target = { host: 'gone.invalid', port, sourcePort: 'any', timeoutMs: 5000 } as const;
+    const lost = mustFail(await dial(target, onread, signal));
+    assert.equal(lost.reason, 'unknownHost');
+    must(await dial({ ...target, lastAddress: '127.0.0.1' }, onread, signal)).destroy();
+  });
+
+  it('comes from another port when the first is taken', async (t) => {
     const { port } = await fakeServer(t, () => undefined);
     const taken = Number(await localPort(port, 'privileged'));
     const squatter = createServer();

@@ -60,7 +60,7 @@ export const NFS_PROGRAM = 100_003;
 export const NFS_VERSION = 3;
 
 export interface Procedure3<Args, Ok> extends Procedure<Args, Reply3<Ok>> {
-  /** Doing it twice is as good as once. */
+  /** Doing it twice is as good as once: a failure the second time is no trace of the first. */
   readonly isIdempotent: boolean;
 }
 
@@ -116,7 +116,7 @@ export const setattr = procedure3<
 >('SETATTR', {
   number: 2,
   // Guarded, the second time finds the ctime that the first time made.
-  isIdempotent: true,
+  isIdempotent: false,
   encode(writer, { file, changes, guardCtimeNs }) {
     encodeFh(writer, file);
     encodeSattr(writer, changes);

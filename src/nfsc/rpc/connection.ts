@@ -100,6 +100,7 @@ export class Connection {
   #downSinceMs: number | undefined;
   #lastFailure: DialFailure | undefined;
   #localPort: number | undefined;
+  #remoteAddress: string | undefined;
   readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
   readonly #shortScratch = this.#scratch.subarray(0, SHORT_SCRATCH_BYTES);
 
@@ -238,7 +239,14 @@ export class Connection {
     const { host, port, sourcePort, connectTimeoutMs: timeoutMs } = this.#options;
     const records = new RecordAssembler<Waiting>(this.#sink, MAX_RECORD_BYTES);
     const dialled = await dial(
-      { host, port, sourcePort, timeoutMs, favouritePort: this.#localPort },
+      {
+        host,
+        port,
+        sourcePort,
+        timeoutMs,
+        favouritePort: this.#localPort,
+        lastAddress: this.#remoteAddress,
+      },
       this.#reading(records),
       signal,
     );
@@ -254,6 +262,7 @@ export class Connection {
   #connected(socket: Socket, records: RecordAssembler<Waiting>): void {
     this.#downSinceMs = undefined;
     this.#localPort = socket.localPort;
+    this.#remoteAddress = socket.remoteAddress;
     this.#enter({ name: 'up', socket, records });
     const lost = () => {
       if (this.#state.name === 'up' && this.#state.socket === socket) {

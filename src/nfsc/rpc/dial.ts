@@ -24,6 +24,8 @@ export interface DialTarget {
   readonly timeoutMs: number;
   /** A source port to try first: servers know a retransmitted call by it. */
   readonly favouritePort?: number | undefined;
+  /** What `host` was when it was last reached: good enough while nobody resolves names. */
+  readonly lastAddress?: string | undefined;
 }
 
 export interface DialFailure {
@@ -42,7 +44,7 @@ export async function dial(
   onread: OnReadOpts,
   signal: AbortSignal,
 ): Promise<Result<Socket, DialFailure>> {
-  const addresses = await addressesOf(target.host);
+  const addresses = await addressesOf(target.host, target.lastAddress);
   if (!addresses.ok) return addresses;
   const deadlineMs = performance.now() + target.timeoutMs;
   let last: DialFailure = { reason: 'unknownHost', message: `${target.host} has no address` };
@@ -54,11 +56,15 @@ export async function dial(
   return err(last);
 }
 
-async function addressesOf(host: string): Promise<Result<readonly string[], DialFailure>> {
+async function addressesOf(
+  host: string,
+  lastAddress: string | undefined,
+): Promise<Result<readonly string[], DialFailure>> {
   if (isIP(host) !== 0) return ok([host]);
   try {
     return ok((await lookup(host, { all: true })).map(({ address }) => address));
   } catch (error) {
+    if (lastAddress !== undefined) return ok([lastAddress]);
     return err({ reason: 'unknownHost', message: `${host}: unknown host (${codeOf(error)})` });
   }
 }
