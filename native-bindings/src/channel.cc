@@ -27,8 +27,6 @@ std::vector<iovec> PartsOf(const Napi::Array& buffers, size_t reserved) {
   return parts;
 }
 
-void StopDevice(void* device) { static_cast<Device*>(device)->Stop(); }
-
 // Joins threads, which may take a moment, off the event loop.
 class Stopper : public Napi::AsyncWorker {
  public:
@@ -79,12 +77,9 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
       info[0].As<Napi::Number>().Int32Value(),
       static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
       [wake = wake_] { napi_call_threadsafe_function(wake, nullptr, napi_tsfn_nonblocking); });
-  // The environment may end first (process.exit): threads are joined before its heap goes.
-  napi_add_env_cleanup_hook(env, &StopDevice, device_.get());
+  napi_add_env_cleanup_hook(env, &Channel::EnvironmentEnds, this);
   Ref();  // until stop: the threads call back into this object
 }
-
-Channel::~Channel() { Close(); }
 
 void Channel::Start(const Napi::CallbackInfo& info) {
   device_->Start(info[0].As<Napi::Number>().Uint32Value(),
@@ -158,10 +153,17 @@ Napi::Value Channel::Stop(const Napi::CallbackInfo& info) {
 void Channel::Close() {
   if (wake_ == nullptr) return;
   device_->BeginStop();
-  napi_remove_env_cleanup_hook(Env(), &StopDevice, device_.get());
+  napi_remove_env_cleanup_hook(Env(), &Channel::EnvironmentEnds, this);
   napi_release_threadsafe_function(wake_, napi_tsfn_abort);
   wake_ = nullptr;
   Unref();
+}
+
+// process.exit with a mount alive: the threads end before the heap that they report to.
+void Channel::EnvironmentEnds(void* channel) {
+  auto* self = static_cast<Channel*>(channel);
+  self->device_->Stop();
+  self->wake_ = nullptr;  // it ends by itself, right after this
 }
 
 void Channel::Deliver(napi_env env, napi_value, void* context, void*) {

@@ -15,7 +15,6 @@ class Channel : public Napi::ObjectWrap<Channel> {
 
   // new Channel(fd, maxWrite, batch: Buffer of batchBytes, head: Buffer, listener)
   explicit Channel(const Napi::CallbackInfo& info);
-  ~Channel() override;
 
  private:
   void Start(const Napi::CallbackInfo& info);
@@ -32,6 +31,7 @@ class Channel : public Napi::ObjectWrap<Channel> {
   void Deliver(Napi::Env env);
   Napi::Value TakeTails(Napi::Env env);
   void Close();
+  static void EnvironmentEnds(void* channel);
 
   std::shared_ptr<Device> device_;
   napi_threadsafe_function wake_ = nullptr;

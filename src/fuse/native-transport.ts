@@ -48,7 +48,7 @@ export class NativeTransport implements Transport {
     });
     device.start(session);
     const ended = session.ended.then((end) => wind(binding.value, device, mountpoint, end));
-    const agreement = await Promise.race([session.ready, ended.then(() => undefined)]);
+    const agreement = await Promise.race([session.ready, ended]);
     if (agreement === undefined) {
       await abandon(binding.value, mountpoint);
       await ended;
@@ -56,6 +56,10 @@ export class NativeTransport implements Transport {
         code: 'KERNEL_TOO_OLD',
         message: "this kernel's FUSE protocol is older than 7.31: Linux 5.4 or newer is needed",
       });
+    }
+    if ('reason' in agreement) {
+      const why = agreement.reason === 'failed' ? agreement.error.message : 'it was unmounted';
+      return err({ code: 'MOUNT_FAILED', message: `the mount ended before it began: ${why}` });
     }
     const capabilities = await agreed(mountpoint, settings, agreement);
     return ok(new NativeMount(binding.value, mountpoint, capabilities, device, session, ended));

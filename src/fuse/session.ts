@@ -338,13 +338,11 @@ export class Session implements DeviceListener {
   #answerBody(pending: Pending, body: ReadReply, value: unknown): void {
     const { unique } = pending;
     const done = (errno: number) => {
-      // EIO of a file: the kernel was told so. Anything else was not delivered.
-      const told = errno === 0 || (errno === Errno.EIO && body.kind === 'file');
-      if (this.#pending.get(unique) === pending) {
-        this.#answered(pending, told ? errno : 0, undefined);
+      try {
+        this.#delivered(pending, body, value, errno);
+      } catch (error) {
+        this.#fail(error);
       }
-      if (!told) this.#refused(pending, value, errno);
-      else if (body.kind !== 'zeros') body.release();
     };
     pending.answering = true;
     this.#watched.delete(pending);
@@ -359,6 +357,16 @@ export class Session implements DeviceListener {
         this.#device.replyFile(unique, body.fd, body.offset, body.length, done);
         break;
     }
+  }
+
+  #delivered(pending: Pending, body: ReadReply, value: unknown, errno: number): void {
+    // EIO of a file: the kernel was told so. Any other errno: the reply was not taken.
+    const told = errno === 0 || (errno === Errno.EIO && body.kind === 'file');
+    if (this.#pending.get(pending.unique) === pending) {
+      this.#answered(pending, told ? errno : 0, undefined);
+    }
+    if (!told) this.#refused(pending, value, errno);
+    else if (body.kind !== 'zeros') body.release();
   }
 
   #answerError(pending: Pending, errno: number, error: FsError | undefined): void {

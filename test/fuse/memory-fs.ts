@@ -4,9 +4,10 @@
  *
  * Some names make trouble on purpose: what is done to a file whose name begins with `hang-` waits
  * for ever (`hang-lookup`, `hang-read`, `hang-write`, `hang-fsync`), and `throw-read` breaks an
- * invariant. `zeros` and `local` are 8 MiB whose READs are answered as zeros and from a local file.
+ * invariant; a LOOKUP of `slow` takes a second. `zeros` and `local` are 8 MiB whose READs are answered as zeros and from a local file.
  */
 import { closeSync, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from '../../src/base/assert.ts';
 import type { HandleId, Ino, Name } from '../../src/base/brand.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
@@ -29,7 +30,6 @@ import type { Attributes, FileType, FsStat } from '../../src/vfs/ports.ts';
 
 export const SPECIAL_BYTES = 8 << 20;
 const O_ACCMODE = 3;
-const VALID_MS = 1000;
 
 interface Node {
   readonly ino: Ino;
@@ -53,19 +53,32 @@ interface Node {
   trouble: string;
 }
 
+export interface MemoryOptions {
+  readonly localPath?: string | undefined;
+  readonly validMs?: number;
+  readonly keepCache?: boolean;
+}
+
 const never = <T>(): Outcome<T> => new Promise(() => {});
 
 export class MemoryFs implements FileSystem {
   readonly root: Node;
   closed = false;
+  readonly #validMs: number;
+  readonly #keepCache: boolean;
   readonly #nodes = new Map<Ino, Node>();
   readonly #handles = new Map<HandleId, { node: Node; listing?: [string, Node][] }>();
   #nextIno = 1;
   #nextHandle = 1;
   #localFd = -1;
 
-  /** `localPath`: a file of SPECIAL_BYTES that answers the READs of `local`. */
-  constructor(localPath?: string) {
+  /**
+   * `localPath`: a file of SPECIAL_BYTES that answers the READs of `local`. `validMs`: how long the
+   * kernel may believe names and attributes. `keepCache`: pages outlive the last close.
+   */
+  constructor({ localPath, validMs = 1000, keepCache = false }: MemoryOptions = {}) {
+    this.#validMs = validMs;
+    this.#keepCache = keepCache;
     this.root = this.#make('directory', 0o755, { uid: 0, gid: 0, groups: [] });
     this.root.nlink = 2;
     this.#special('zeros', SPECIAL_BYTES);
@@ -73,7 +86,14 @@ export class MemoryFs implements FileSystem {
       this.#localFd = openSync(localPath, 'r');
       this.#special('local', SPECIAL_BYTES);
     }
-    for (const trouble of ['hang-lookup', 'hang-read', 'hang-write', 'hang-fsync', 'throw-read']) {
+    for (const trouble of [
+      'hang-lookup',
+      'hang-read',
+      'hang-write',
+      'hang-fsync',
+      'throw-read',
+      'slow',
+    ]) {
       this.#special(trouble, 4 << 20);
     }
   }
@@ -85,10 +105,24 @@ export class MemoryFs implements FileSystem {
     return { nodes: nodes + 1, handles: this.#handles.size };
   }
 
+  /** Writes a file of the root behind the kernel's back; it is made if it is not there. */
+  poke(name: string, text: string): Ino {
+    let node = this.root.children.get(name);
+    if (node === undefined) {
+      node = this.#make('regular', 0o644, { uid: 0, gid: 0, groups: [] });
+      this.root.children.set(name, node);
+    }
+    node.bytes = Buffer.from(text);
+    node.size = node.bytes.length;
+    node.mtimeNs = nowNs();
+    return node.ino;
+  }
+
   async lookup(_c: Caller, parent: Ino, name: Name): Outcome<Entry | NegativeEntry> {
     const node = this.#node(parent).children.get(name.toString('latin1'));
-    if (node === undefined) return ok({ ino: 0, entryValidMs: VALID_MS });
+    if (node === undefined) return ok({ ino: 0, entryValidMs: this.#validMs });
     if (node.trouble === 'hang-lookup') return never();
+    if (node.trouble === 'slow') await sleep(1000);
     return ok(this.#entry(node));
   }
 
@@ -357,7 +391,7 @@ export class MemoryFs implements FileSystem {
   #open(node: Node): Opened {
     const handle = this.#nextHandle++ as HandleId;
     this.#handles.set(handle, { node });
-    return { handle, keepCache: false };
+    return { handle, keepCache: this.#keepCache };
   }
 
   #make(type: FileType, mode: number, owner: Caller['credentials']): Node {
@@ -424,12 +458,12 @@ export class MemoryFs implements FileSystem {
   }
 
   #attr(node: Node): Attr {
-    return { ino: node.ino, attributes: attributesOf(node), attributesValidMs: VALID_MS };
+    return { ino: node.ino, attributes: attributesOf(node), attributesValidMs: this.#validMs };
   }
 
   #entry(node: Node): Entry {
     node.lookups++;
-    return { ...this.#attr(node), generation: 0, entryValidMs: VALID_MS };
+    return { ...this.#attr(node), generation: 0, entryValidMs: this.#validMs };
   }
 }
 

@@ -18,6 +18,7 @@ export interface ServerLine {
   readonly mounted?: { readonly protocol: string; readonly readAheadKib?: number };
   readonly error?: { readonly code: string; readonly message: string };
   readonly unmount?: { readonly ok: boolean; readonly error?: { readonly code: string } };
+  readonly done?: string;
   readonly end?: { readonly reason: string; readonly error?: string };
   readonly counters?: Record<string, number>;
   readonly held?: { readonly nodes: number; readonly handles: number };
@@ -95,9 +96,9 @@ export class MemoryMount {
     return mustRun(await run('python3', ['-c', script], this.mountpoint));
   }
 
-  /** Asks the server to unmount. */
-  askUnmount(): void {
-    this.server.stdin?.write('unmount\n');
+  /** Gives the server an order; its answer is its next line. */
+  order(order: string): void {
+    this.server.stdin?.write(`${order}\n`);
   }
 
   /** Unmounts from outside and waits for the server's last words and exit status. */

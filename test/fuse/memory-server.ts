@@ -1,21 +1,43 @@
 /**
  * A process that serves a `MemoryFs` at a mountpoint: the one who is asked must never be the one
- * who asks. Arguments: the mountpoint, and JSON with `localPath` and any mount settings.
+ * who asks. Arguments: the mountpoint, and JSON with any of `MemoryOptions` and `MountSettings`.
  *
  * Prints one JSON line when the mount can be used (`{"mounted":...}` or `{"error":...}`) and one
- * when it has ended (`{"end":...}`). A line on standard input unmounts. Exits 0 after an unmount.
+ * when it has ended (`{"end":...}`). Exits 0 after an unmount. A line on standard input is an
+ * order, answered by a line:
+ *
+ *   unmount            asks for an unmount
+ *   poke NAME TEXT     changes a file of the root behind the kernel's back
+ *   inode NAME TEXT    the same, and has the kernel drop what it knows of the file
+ *   entry NAME TEXT    the same, and has the kernel look the name up again
  */
+import { createInterface } from 'node:readline';
+import type { Name } from '../../src/base/brand.ts';
 import { NativeTransport } from '../../src/fuse/native-transport.ts';
+import type { Mounted } from '../../src/fuse/transport.ts';
+import { ROOT_INO } from '../../src/vfs/operations.ts';
 import { MemoryFs } from './memory-fs.ts';
 
-const [mountpoint = '', options = '{}'] = process.argv.slice(2);
-const { localPath, ...settings } = JSON.parse(options);
+const [mountpoint = '', json = '{}'] = process.argv.slice(2);
+const options = JSON.parse(json);
+const fs = new MemoryFs(options);
 
 function say(line: unknown): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-const fs = new MemoryFs(localPath);
+async function obey(mount: Mounted, order: string): Promise<void> {
+  const [verb, name = '', text = ''] = order.split(' ');
+  if (verb === 'unmount') {
+    say({ unmount: await mount.unmount() });
+    return;
+  }
+  const ino = fs.poke(name, text);
+  if (verb === 'inode') await mount.notices.invalidateInode(ino, 0, 0);
+  if (verb === 'entry') await mount.notices.invalidateEntry(ROOT_INO, Buffer.from(name) as Name);
+  say({ done: order });
+}
+
 const mounted = await new NativeTransport().mount(fs, {
   mountpoint,
   source: 'memory:/test',
@@ -24,7 +46,7 @@ const mounted = await new NativeTransport().mount(fs, {
   defaultPermissions: false,
   autoInvalidate: true,
   readAheadKib: 1024,
-  ...settings,
+  ...options,
 });
 if (!mounted.ok) {
   say({ error: mounted.error });
@@ -32,10 +54,10 @@ if (!mounted.ok) {
 } else {
   const mount = mounted.value;
   say({ mounted: mount.capabilities });
-  process.stdin.on('data', () => {
-    void mount.unmount().then((result) => say({ unmount: result }));
-  });
+  const orders = createInterface({ input: process.stdin });
+  orders.on('line', (order) => void obey(mount, order));
   const end = await mount.ended;
+  orders.close();
   process.stdin.destroy();
   await fs.close();
   const error = end.reason === 'failed' ? end.error.message : undefined;

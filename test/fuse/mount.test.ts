@@ -193,6 +193,50 @@ describe('kill -9 ends who waits for an answer that never comes', () => {
   }
 });
 
+it('a signal that is handled does not end a slow call: no EINTR', async (t) => {
+  const mount = await mountMemory(t);
+  await mount.python(`
+import ctypes, signal
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.access(b'slow', 0) == 0, ctypes.get_errno()`);
+  const { last } = await mount.finish();
+  assert.notEqual(last.counters?.interrupts, 0);
+});
+
+describe('notices', () => {
+  const obeyed = async (mount: MemoryMount, order: string) => {
+    mount.order(order);
+    assert.equal((await mount.line()).done, order);
+  };
+
+  it('make the kernel forget pages and attributes', async (t) => {
+    const mount = await mountMemory(t, { validMs: 3_600_000, keepCache: true });
+    await obeyed(mount, 'poke f old');
+    assert.equal(await mount.sh('cat f'), 'old');
+    await obeyed(mount, 'poke f newer');
+    assert.equal(await mount.sh('cat f'), 'old', 'or there is nothing to be shown here');
+    await obeyed(mount, 'inode f newer');
+    assert.equal(await mount.sh('cat f; stat -c %s f'), 'newer5\n');
+  });
+
+  it('make the kernel look up again what did not exist', async (t) => {
+    const mount = await mountMemory(t, { validMs: 3_600_000 });
+    await mount.sh('test ! -e f');
+    await obeyed(mount, 'poke f text');
+    await mount.sh('test ! -e f');
+    await obeyed(mount, 'entry f text');
+    assert.equal(await mount.sh('cat f'), 'text');
+  });
+
+  it('of what the kernel does not know are done at once', async (t) => {
+    const mount = await mountMemory(t);
+    await obeyed(mount, 'inode unknown text');
+    await obeyed(mount, 'entry unknown text');
+  });
+});
+
 describe('an unmount ends the server with status 0', () => {
   for (const command of ['fusermount3 -u', 'fusermount -u', 'umount']) {
     it(command, async (t) => {
@@ -216,11 +260,11 @@ describe('an unmount ends the server with status 0', () => {
     });
     t.after(() => holder.kill('SIGKILL'));
     await once(holder.stdout, 'data');
-    mount.askUnmount();
+    mount.order('unmount');
     assert.equal((await mount.line()).unmount?.error?.code, 'BUSY');
     holder.stdin.end('\n');
     await once(holder, 'close');
-    mount.askUnmount();
+    mount.order('unmount');
     const { status } = await mount.last();
     assert.equal(status, 0);
   });
@@ -231,7 +275,7 @@ describe('an unmount ends the server with status 0', () => {
 import mmap, os
 fd = os.open('m', os.O_RDWR | os.O_CREAT); os.ftruncate(fd, 1 << 20)
 mmap.mmap(fd, 1 << 20)[0:1 << 20] = b'x' * (1 << 20)`);
-    mount.askUnmount();
+    mount.order('unmount');
     const { status } = await mount.last();
     assert.equal(status, 0);
   });

@@ -65,7 +65,7 @@ describe('a user', () => {
       );
       assert.equal(used.stderr, '');
       assert.match(used.stdout, /^65534\n.*fuse\.gvfs a,b:\/c\\134d .*user_id=65534/);
-      mount.askUnmount();
+      mount.order('unmount');
       const { status, last } = await mount.last();
       assert.deepEqual([status, last.end], [0, { reason: 'unmounted' }]);
     } finally {
