@@ -190,6 +190,12 @@ export async function rename(
   }
   const hides = replaced !== undefined && replaced !== source && mustHide(replaced);
   if (hides) {
+    // Looked at first: what the server would refuse must not move the open file.
+    const moving = await find(state, as, from.directory, from.name);
+    if (!moving.ok) return moving;
+    const { inode, attributes } = moving.value;
+    if (inode === undefined) return err(localError('ENOENT', 'rename'));
+    if (attributes?.type === 'directory') return err(localError('ENOTDIR', 'rename'));
     const hidden = await hideOpenFile(state, as, to.directory, to.name, replaced);
     if (!hidden.ok) return hidden;
   }

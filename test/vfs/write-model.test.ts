@@ -65,7 +65,7 @@ interface Setup {
 }
 
 const setups: fc.Arbitrary<Setup> = fc.record({
-  actions: fc.array(actions, { maxLength: 30 }),
+  actions: fc.array(actions, { maxLength: 30, size: 'max' }),
   delays: fc.array(fc.nat(4), { minLength: 1, maxLength: 20 }),
   smallParts: fc.boolean(),
   omitWcc: fc.boolean(),
@@ -247,7 +247,7 @@ describe('writes', () => {
   it('once acknowledged are not lost, and what was cut off does not come back', async () => {
     await fc.assert(
       fc.asyncProperty(setups, (setup) => new Run(setup).all(setup.actions)),
-      { numRuns: 300 },
+      { numRuns: 200 },
     );
   });
 });
