@@ -93,7 +93,8 @@ export class MemoryMount {
   }
 
   async python(script: string): Promise<string> {
-    return mustRun(await run('python3', ['-c', script], this.mountpoint));
+    // -I: or it would list its working directory, which makes the kernel know all names.
+    return mustRun(await run('python3', ['-I', '-c', script], this.mountpoint));
   }
 
   /** Gives the server an order; its answer is its next line. */
