@@ -15,7 +15,7 @@ import { READ_MAX_BYTES } from './operations.ts';
 import type { MountError, MountErrorCode, MountSettings, UnmountError } from './transport.ts';
 
 /** The type under which the mount shows: `fuse.gvfs`. */
-const SUBTYPE = 'gvfs';
+export const SUBTYPE = 'gvfs';
 const FUSE_DEVICE = '/dev/fuse';
 
 /** sys/mount.h */
@@ -61,10 +61,20 @@ export async function detach(
     const errno = await binding.unmount(mountpoint, UMOUNT_NOFOLLOW);
     return errno === 0 ? ok(undefined) : err(unmountError(mountpoint, errno));
   }
-  const ended = await runFusermount(['-u', '--', mountpoint], undefined);
+  return detachByFusermount(mountpoint, false);
+}
+
+/** The same, by fusermount3. `lazy`: out of the tree at once, though it be in use. */
+export async function detachByFusermount(
+  mountpoint: string,
+  lazy: boolean,
+): Promise<Result<void, UnmountError>> {
+  const ended = await runFusermount([lazy ? '-uz' : '-u', '--', mountpoint], undefined);
   if (ended.status === 0) return ok(undefined);
   if (/busy/i.test(ended.text)) return err(unmountError(mountpoint, EBUSY));
-  if (/not mounted|not found/i.test(ended.text)) return err(unmountError(mountpoint, EINVAL));
+  if (/not mounted|not found|invalid/i.test(ended.text)) {
+    return err(unmountError(mountpoint, EINVAL));
+  }
   return err({ code: 'FAILED', message: `cannot unmount ${mountpoint}: ${ended.text}` });
 }
 
@@ -74,7 +84,7 @@ export async function abandon(binding: Binding, mountpoint: string): Promise<voi
     await binding.unmount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE);
     await binding.unmount(mountpoint, UMOUNT_NOFOLLOW | MNT_DETACH);
   } else {
-    await runFusermount(['-u', '-z', '--', mountpoint], undefined);
+    await detachByFusermount(mountpoint, true);
   }
 }
 
@@ -94,7 +104,7 @@ function errorCode(error: unknown): string {
 const STALE_CHECK_MS = 2000;
 
 /** The real path of a directory that can be mounted upon. */
-async function checkMountpoint(path: string): Promise<Result<string, MountError>> {
+export async function checkMountpoint(path: string): Promise<Result<string, MountError>> {
   const absolute = resolve(path);
   const present = await mountAt(absolute);
   if (present?.type.startsWith('fuse')) {
@@ -285,7 +295,7 @@ function runFusermount(
 }
 
 /** fusermount3 takes a backslash before a comma or a backslash. */
-function escapeOption(text: string): string {
+export function escapeOption(text: string): string {
   return text.replace(/[\\,]/g, '\\$&');
 }
 

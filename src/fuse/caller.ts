@@ -55,11 +55,14 @@ export class Callers {
 
   /**
    * Whether a signal that ends the thread is pending (SIGKILL, into which the kernel turns every
-   * fatal one). A thread that cannot be seen is taken for dying.
+   * fatal one), or it is on its way out: then the kernel closes its files, no signal is pending any
+   * more, and its memory is gone. A thread that cannot be seen is taken for dying.
    */
   isDying(pid: number): boolean {
-    const pending = this.#field(pid, /^SigPnd:\s*([0-9a-f]+)$/m);
-    return pending === undefined || (BigInt(`0x${pending}`) & SIGKILL_BIT) !== 0n;
+    const status = pid === 0 ? undefined : this.#readStatus(pid);
+    const pending = /^SigPnd:\s*([0-9a-f]+)$/m.exec(status ?? '')?.[1];
+    if (status === undefined || pending === undefined) return true;
+    return (BigInt(`0x${pending}`) & SIGKILL_BIT) !== 0n || !/^VmSize:/m.test(status);
   }
 
   #groupsOf(pid: number): number[] {

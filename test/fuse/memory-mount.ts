@@ -89,7 +89,7 @@ export class MemoryMount {
 
   /** A shell in the mount's root: its output, or an error with what it said. */
   async sh(script: string): Promise<string> {
-    return mustRun(await run('sh', ['-ec', script], this.mountpoint));
+    return mustRun(await run('sh', ['-exc', script], this.mountpoint));
   }
 
   async python(script: string): Promise<string> {

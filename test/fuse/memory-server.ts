@@ -1,6 +1,7 @@
 /**
  * A process that serves a `MemoryFs` at a mountpoint: the one who is asked must never be the one
- * who asks. Arguments: the mountpoint, and JSON with any of `MemoryOptions` and `MountSettings`.
+ * who asks. Arguments: the mountpoint, and JSON with any of `MemoryOptions` and `MountSettings`, and
+ * `transport`, the native one unless it says `fuse-native`.
  *
  * Prints one JSON line when the mount can be used (`{"mounted":...}` or `{"error":...}`) and one
  * when it has ended (`{"end":...}`). Exits 0 after an unmount. A line on standard input is an
@@ -13,6 +14,7 @@
  */
 import { createInterface } from 'node:readline';
 import type { Name } from '../../src/base/brand.ts';
+import { FuseNativeTransport } from '../../src/fuse/fuse-native-transport.ts';
 import { NativeTransport } from '../../src/fuse/native-transport.ts';
 import type { Mounted } from '../../src/fuse/transport.ts';
 import { ROOT_INO } from '../../src/vfs/operations.ts';
@@ -38,7 +40,9 @@ async function obey(mount: Mounted, order: string): Promise<void> {
   say({ done: order });
 }
 
-const mounted = await new NativeTransport().mount(fs, {
+const transport =
+  options.transport === 'fuse-native' ? new FuseNativeTransport() : new NativeTransport();
+const mounted = await transport.mount(fs, {
   mountpoint,
   source: 'memory:/test',
   readOnly: false,
@@ -61,6 +65,10 @@ if (!mounted.ok) {
   process.stdin.destroy();
   await fs.close();
   const error = end.reason === 'failed' ? end.error.message : undefined;
-  say({ end: { reason: end.reason, error }, counters: mount.counters, held: fs.held });
-  process.exitCode = end.reason === 'unmounted' ? 0 : 1;
+  say({
+    end: { reason: end.reason, error },
+    counters: 'counters' in mount ? mount.counters : {},
+    held: fs.held,
+  });
+  process.exit(end.reason === 'unmounted' ? 0 : 1); // fuse-native would hold us
 }

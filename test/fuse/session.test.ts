@@ -26,8 +26,8 @@ const EINVAL = 22;
 const NAME_A = Buffer.from('a\0');
 const READ = Buffer.concat([u64(9, 0), u32(4, 0), u64(0), u32(0, 0)]);
 const PID = 77;
-const LIVES = 'SigPnd:\t0000000000004000\n'; // SIGTERM, handled
-const DIES = 'SigPnd:\t0000000000000100\n'; // SIGKILL
+const LIVES = 'VmSize:\t4 kB\nSigPnd:\t0000000000004000\n'; // SIGTERM, handled
+const DIES = 'VmSize:\t4 kB\nSigPnd:\t0000000000000100\n'; // SIGKILL
 
 const time = BigInt(0);
 const attributes = {
