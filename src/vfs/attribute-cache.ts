@@ -44,6 +44,8 @@ export interface AttributeState {
   readonly ino: Ino;
   known: Attributes | undefined;
   freshUntilMs: number;
+  /** A change of ours was answered without attributes: the next ones differ by our own hand. */
+  unsure: boolean;
   /** When `known` was last learned or changed. */
   learnedSerial: number;
   /** When the last local change was answered. */
@@ -84,6 +86,7 @@ export class AttributeCache {
       ino,
       known: undefined,
       freshUntilMs: 0,
+      unsure: false,
       learnedSerial: 0,
       changedSerial: 0,
       changesBegun: 0,
@@ -129,7 +132,7 @@ export class AttributeCache {
       if (!later && attributes.ctimeNs <= known.ctimeNs) {
         return sameMoment(attributes, known) && this.undisturbed(state, stamp);
       }
-      if (!sameMoment(attributes, known)) this.#changedByOthers(state.ino);
+      if (!sameMoment(attributes, known) && !state.unsure) this.#changedByOthers(state.ino);
     }
     this.#learn(state, attributes, stamp, false);
     return true;
@@ -154,8 +157,11 @@ export class AttributeCache {
     state.changesInFlight -= 1;
     const alone = change.alone && change.changesBegun === state.changesBegun;
     const { known } = state;
-    const ours =
-      alone && known !== undefined && wcc?.before !== undefined && sameMoment(wcc.before, known);
+    const { before } = wcc ?? {};
+    const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
+    if (alone && known !== undefined && before !== undefined && !ours && !state.unsure) {
+      this.#changedByOthers(state.ino);
+    }
     const after = wcc?.after;
     if (after === undefined) {
       this.#applyBlindly(state, effect);
@@ -176,6 +182,7 @@ export class AttributeCache {
   #applyBlindly(state: AttributeState, effect: SizeEffect): void {
     state.contentVersion += 1;
     state.accessVersion += 1;
+    state.unsure = true;
     this.expire(state);
     const { known } = state;
     if (known === undefined) return;
@@ -196,6 +203,7 @@ export class AttributeCache {
     }
     this.#serial += 1;
     state.known = attributes;
+    state.unsure = false;
     state.learnedSerial = this.#serial;
     state.freshUntilMs = stamp.sentAtMs + this.#lifetimeMs(attributes);
   }

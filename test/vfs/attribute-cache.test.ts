@@ -119,11 +119,22 @@ describe('attribute cache', () => {
     const mixed = cache.beginChange(state);
     cache.endChange(state, mixed, { before: seen(30, 3n), after: seen(40, 4n) });
     assert.equal(state.contentVersion, 1);
+    assert.deepEqual(foreign, [7]);
     cache.observe(state, seen(40, 4n), cache.stamp());
     assert.equal(state.contentVersion, 1);
-    assert.deepEqual(foreign, []);
     cache.observe(state, seen(40, 5n), cache.stamp());
     assert.equal(state.contentVersion, 2);
+    assert.deepEqual(foreign, [7, 7]);
+  });
+
+  it('does not take our own change for one by another when the server told nothing of it', () => {
+    const { cache, state, foreign } = cacheWith();
+    cache.observe(state, seen(10, 1n), cache.stamp());
+    cache.endChange(state, cache.beginChange(state), {});
+    cache.observe(state, seen(20, 2n), cache.stamp());
+    assert.deepEqual(foreign, []);
+    assert.equal(state.contentVersion > 0, true, 'but it may have been both');
+    cache.observe(state, seen(30, 3n), cache.stamp());
     assert.deepEqual(foreign, [7]);
   });
 
