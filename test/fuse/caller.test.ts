@@ -42,3 +42,10 @@ it('reads this very process', () => {
   assert.equal(callers.isDying(process.pid), false);
   assert.equal(readProcStatus(2 ** 30), undefined);
 });
+
+it('who has a fatal signal pending or no memory any more is dying', () => {
+  const dying = (text: string) => new Callers(clockAt({ ms: 0 }), () => text).isDying(7);
+  assert.equal(dying('VmSize:\t4 kB\nSigPnd:\t0000000000004000\n'), false);
+  assert.equal(dying('VmSize:\t4 kB\nSigPnd:\t0000000000004100\n'), true);
+  assert.equal(dying('State:\tD (disk sleep)\nSigPnd:\t0000000000000000\n'), true);
+});
