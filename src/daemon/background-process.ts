@@ -7,7 +7,8 @@ import { formatSource } from '../config/mount-source.ts';
 import type { FromDaemon, ToDaemon } from './background.ts';
 import { serve } from './serve.ts';
 
-const INTERNAL_ERROR = 4;
+/** Nobody waits for the status but service managers: it tells them of a bug, or of lost writes. */
+const NOT_IN_ORDER = 4;
 
 process.once('message', (message) => {
   void run(message as ToDaemon);
@@ -40,7 +41,7 @@ async function run({ plan }: ToDaemon): Promise<void> {
     abandoned.signal,
   );
   if (served.kind === 'failed') await tellAndLetGo(served);
-  process.exit(served.kind === 'ended' && served.end === 'unmounted' ? 0 : INTERNAL_ERROR);
+  process.exit(served.kind === 'ended' && served.end === 'unmounted' ? 0 : NOT_IN_ORDER);
 }
 
 assert(process.connected, 'this process is started by gvfs-mount');

@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { formatSource } from '../config/mount-source.ts';
+import { formatOptions } from '../config/parse-options.ts';
 import type { Mounted, Transport } from '../fuse/transport.ts';
 import type { Nfs3Client } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
@@ -29,8 +30,8 @@ export interface SessionHooks {
   retrying?(failure: MountFailure): void;
 }
 
-/** How a mount ended: by an unmount, or by a fault of ours. */
-export type SessionEnd = 'unmounted' | 'fault';
+/** How a mount ended: in order, with acknowledged writes that the server never took, by a bug. */
+export type SessionEnd = 'unmounted' | 'unsettled' | 'fault';
 
 /** For how long what was acknowledged may take to become durable when the mount ends. */
 const SETTLE_LIMIT_MS = 60_000;
@@ -195,6 +196,7 @@ export class Session {
     roundTripMs: number | undefined,
   ): Promise<Result<Mounted, MountFailure>> {
     const { mountpoint, settings, ignored } = this.#plan;
+    const options = formatOptions(settings);
     const mounted = await transport.mount(fileSystem, {
       mountpoint,
       source: this.#source,
@@ -214,6 +216,7 @@ export class Session {
     for (const option of ignored) this.#log.info('option without effect', option);
     this.#log.info('mounted', {
       source: this.#source,
+      options: options === '' ? undefined : options,
       transport: transport.name,
       roundTripMs: roundTripMs === undefined ? undefined : Math.round(roundTripMs * 100) / 100,
       ...mounted.value.capabilities,
@@ -237,7 +240,10 @@ export class Session {
     if (this.#state !== 'draining') return;
     const settled = await inTime(this.#fileSystem?.close(), limitMs);
     const { heldBytes = 0 } = this.#fileSystem?.figures() ?? {};
-    if (!settled) this.#log.error('the server did not take everything in time', { heldBytes });
+    if (!settled) {
+      this.#log.error('the server did not take everything in time', { heldBytes });
+      if (heldBytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
+    }
     const told = await this.#client?.unmount();
     if (told?.ok === false) {
       this.#log.warn('the server was not told of the unmount', { reason: told.error.message });

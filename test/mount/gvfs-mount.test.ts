@@ -17,8 +17,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { type Ganesha, startGanesha } from '../../scripts/peers/ganesha.ts';
 import { portOf } from '../../scripts/peers/ports.ts';
+import { parseOptions } from '../../src/config/parse-options.ts';
 import { gvfs, gvfsMount } from '../cli/run.ts';
 import { Children } from './children.ts';
 import { isMounted } from './mount-fixture.ts';
@@ -27,6 +29,8 @@ import { isMounted } from './mount-fixture.ts';
 const PROCEDURE_AT = 24;
 const MNT = 1;
 const UMNT = 3;
+
+const FAULTY_DAEMON = fileURLToPath(new URL('faulty-daemon.ts', import.meta.url));
 
 let server: Ganesha;
 let state: string;
@@ -108,6 +112,18 @@ describe('in the background', () => {
     await mount();
     const again = await refused();
     assert.match(again, /mnt is in use, 127.0.0.1:\/export is mounted there: unmount it first/);
+    assert.equal(await cat(), 'content\n');
+  });
+
+  it('does not hang where a look at the mountpoint hangs', async () => {
+    await mount('-o', 'noac');
+    const [pid = 0] = daemons();
+    process.kill(pid, 'SIGSTOP');
+    try {
+      assert.match(await refused(), /mnt does not answer, what is mounted there hangs: unmount it/);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
     assert.equal(await cat(), 'content\n');
   });
 
@@ -193,6 +209,34 @@ describe('SIGTERM while a file is open', () => {
     assert.equal(messages().at(-1), 'unmounted');
     held.killGroup();
   });
+});
+
+describe('a bug in the daemon', () => {
+  for (const how of ['throw', 'reject']) {
+    it(`ends the mount in order, and says so: ${how}`, async () => {
+      const parsed = parseOptions([ports(server)]);
+      assert.ok(parsed.ok);
+      const plan = {
+        source: { server: '127.0.0.1', path: '/export' },
+        mountpoint,
+        settings: parsed.value.settings,
+        ignored: [],
+        log: { file: log, required: true, level: 'info', format: 'json' },
+      };
+      const daemon = await children.start(process.execPath, [
+        ...['--import', 'tsx', FAULTY_DAEMON, JSON.stringify(plan), how],
+      ]);
+      await daemon.says('ready');
+      assert.equal(await cat(), 'content\n');
+      process.kill(daemon.pid, 'SIGWINCH');
+      const { code, stdout } = await daemon.finish();
+      assert.match(stdout, /"end":"fault"/);
+      assert.equal(code, 4);
+      assert.ok(!isMounted(mountpoint));
+      assert.deepEqual(messages(), ['mounted', 'internal error: the mount ends', 'unmounted']);
+      assert.match(read(log), /a broken (invariant|promise).*faulty-daemon/);
+    });
+  }
 });
 
 describe('a server that is away', () => {
