@@ -35,6 +35,9 @@ export interface FoundEntry {
   readonly version: number | undefined;
 }
 
+/** How often one reading may be started again (D3), for servers that forget every cookie. */
+const maxRestarts = 8;
+
 interface Page {
   readonly answer: ReaddirOk;
   readonly stamp: Stamp;
@@ -53,6 +56,7 @@ export class DirectoryStream {
   #next: Outcome<Page> | undefined;
   /** While names that were given are skipped (D3). */
   #given: Set<string> | undefined;
+  #restarts = 0;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(state: MountState, directory: Inode, as: Credentials) {
@@ -74,6 +78,7 @@ export class DirectoryStream {
     this.#entries = [];
     this.#restart();
     this.#given = undefined;
+    this.#restarts = 0;
   }
 
   /** The entry at a position, or undefined at the end of the directory. */
@@ -97,7 +102,9 @@ export class DirectoryStream {
     const page = await (this.#next ?? this.#fetch());
     this.#next = undefined;
     if (!page.ok) {
-      if (page.error.code !== 'NFS3ERR_BAD_COOKIE' || this.#cookie === 0n) return page;
+      const mayRestart = this.#cookie !== 0n && this.#restarts < maxRestarts;
+      if (page.error.code !== 'NFS3ERR_BAD_COOKIE' || !mayRestart) return page;
+      this.#restarts += 1;
       this.#given = new Set(this.#entries.map(({ name }) => nameKey(name)));
       this.#restart();
       return ok(undefined);

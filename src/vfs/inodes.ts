@@ -20,6 +20,8 @@ export interface SillyName {
   readonly directory: Inode;
   readonly name: Name;
   readonly as: Credentials;
+  /** Whether the file has come to have this name, once that is known. */
+  readonly moved: Promise<boolean>;
 }
 
 export interface Inode {
@@ -99,7 +101,7 @@ export class InodeTable {
 
   forget(ino: Ino, lookups: number): void {
     const inode = this.#byIno.get(ino);
-    if (inode === undefined) return;
+    if (inode === undefined || inode === this.root) return;
     assert(lookups <= inode.lookups, `forget ${lookups} of ${inode.lookups} lookups`);
     inode.lookups -= lookups;
     this.settle(inode);

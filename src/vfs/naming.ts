@@ -14,6 +14,7 @@ import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import type { Inode } from './inodes.ts';
+import { closeInode } from './last-close.ts';
 import { ask, find, peek, takeIn } from './lookup.ts';
 import type { MountState } from './mount-state.ts';
 import type { Entry, Outcome } from './operations.ts';
@@ -188,22 +189,37 @@ export async function rename(
   if (replaced !== undefined && isHiddenName(replaced, to.directory, to.name)) {
     return err(busy('rename'));
   }
-  const hides = replaced !== undefined && replaced !== source && mustHide(replaced);
-  if (hides) {
-    // Looked at first: what the server would refuse must not move the open file.
-    const moving = await find(state, as, from.directory, from.name);
-    if (!moving.ok) return moving;
-    const { inode, attributes } = moving.value;
-    if (inode === undefined) return err(localError('ENOENT', 'rename'));
-    if (attributes?.type === 'directory') return err(localError('ENOTDIR', 'rename'));
-    const hidden = await hideOpenFile(state, as, to.directory, to.name, replaced);
-    if (!hidden.ok) return hidden;
+  if (replaced !== undefined && replaced !== source && mustHide(replaced)) {
+    return renameOverOpen(state, as, from, to, replaced);
   }
   const renamed = await renameName(state, as, from, to);
-  if (!renamed.ok && hides) await unhide(state, as, replaced, to.name);
-  if (renamed.ok && replaced !== undefined && replaced !== source && !hides) {
-    nameRemoved(state, replaced);
+  if (renamed.ok && replaced !== undefined && replaced !== source) nameRemoved(state, replaced);
+  return renamed;
+}
+
+/** N4: the open file goes out of the way first, and comes back if the rename fails. */
+async function renameOverOpen(
+  state: MountState,
+  as: Credentials,
+  from: { readonly directory: Inode; readonly name: Name },
+  to: { readonly directory: Inode; readonly name: Name },
+  replaced: Inode,
+): Outcome<void> {
+  // Looked at first: what the server would refuse must not move the open file.
+  const moving = await find(state, as, from.directory, from.name);
+  if (!moving.ok) return moving;
+  const { inode, attributes } = moving.value;
+  if (inode === undefined) return err(localError('ENOENT', 'rename'));
+  if (attributes?.type === 'directory') return err(localError('ENOTDIR', 'rename'));
+
+  // Open until it is known whether it comes back: its last close would remove it.
+  replaced.opens += 1;
+  let renamed = await hideOpenFile(state, as, to.directory, to.name, replaced);
+  if (renamed.ok) {
+    renamed = await renameName(state, as, from, to);
+    if (!renamed.ok) await unhide(state, as, replaced, to.name);
   }
+  closeInode(state, replaced);
   return renamed;
 }
 
@@ -321,7 +337,7 @@ async function removeName(
 
 /** One name less leads to the inode. */
 function nameRemoved(state: MountState, inode: Inode): void {
-  if (inode.attributes.known?.nlink === 1) inode.unlinked = true;
+  if (inode.opens === 0 && inode.attributes.known?.nlink === 1) inode.unlinked = true;
   state.attributes.expire(inode.attributes);
 }
 

@@ -6,20 +6,20 @@
  *   has changed the file since the last open.
  * - A created file's handle is not checked: who made a file may write it, whatever its mode.
  */
-import type { HandleId, Ino, Name } from '../base/brand.ts';
+import type { HandleId, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import { readFile } from './file-reads.ts';
 import { type OpenFile, SyncPattern } from './handles.ts';
 import type { Inode } from './inodes.ts';
+import { closeInode } from './last-close.ts';
 import { ask } from './lookup.ts';
 import type { MountState } from './mount-state.ts';
 import { type Made, makeObject } from './naming.ts';
 import type { Entry, Opened, Outcome, Payload, ReadReply } from './operations.ts';
 import { Access, type Stability } from './ports.ts';
 import { applyChanges } from './set-attributes.ts';
-import { removeAfterClose } from './silly-rename.ts';
 
 /** Linux, asm-generic/fcntl.h; FMODE_EXEC as the kernel passes it on for exec(2). */
 const O_ACCMODE = 3;
@@ -271,27 +271,4 @@ async function settleHandle(state: MountState, file: OpenFile): Outcome<void> {
   file.lossSeen = state.writes.now();
   if (!committed.ok) return committed;
   return untold === undefined ? ok(undefined) : err(untold);
-}
-
-/** One open less. After the last, what is left goes on in the background. */
-function closeInode(state: MountState, inode: Inode): void {
-  inode.opens -= 1;
-  if (inode.opens > 0) return;
-  const { writes, silly } = inode;
-  if (writes?.kept.isEmpty === false || silly !== undefined) {
-    state.inBackground(finish(state, inode));
-  }
-  state.inodes.settle(inode);
-}
-
-async function finish(state: MountState, inode: Inode): Promise<void> {
-  state.inodes.pin(inode);
-  await state.writes.settle(inode);
-  await removeAfterClose(state, inode);
-  state.inodes.unpin(inode);
-}
-
-/** The ino of an open handle, for operations that come with both. */
-export function inoOf(state: MountState, handle: HandleId): Ino | undefined {
-  return state.handles.file(handle)?.inode.ino;
 }

@@ -9,9 +9,13 @@ import type { OpenFile } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import type { Outcome, SetattrChanges } from './operations.ts';
-import type { Attributes, SetAttributes } from './ports.ts';
+import { Access, type Attributes, type SetAttributes } from './ports.ts';
 
-/** `handle`: a size is set in its opener's name, who may write whatever the mode says now. */
+/**
+ * `handle`: a size is set in its opener's name, who may write whatever the mode says now. Without
+ * one it is truncate(2), for which the owner too needs write permission: a server lets owners pass
+ * (RFC 1813, section 4.4), so it is asked first.
+ */
 export async function setAttributes(
   state: MountState,
   as: Credentials,
@@ -20,6 +24,11 @@ export async function setAttributes(
   handle: OpenFile | undefined,
 ): Outcome<Attributes> {
   const byHandle = changes.size !== undefined && handle?.writable === true;
+  if (changes.size !== undefined && !byHandle) {
+    const granted = await state.granted(as, inode, Access.MODIFY);
+    if (!granted.ok) return granted;
+    if (granted.value === 0) return err(localError('EACCES', 'setattr'));
+  }
   return applyChanges(state, byHandle ? handle.as : as, inode, changes);
 }
 

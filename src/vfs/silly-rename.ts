@@ -34,14 +34,17 @@ export async function hideOpenFile(
   inode: Inode,
 ): Outcome<void> {
   const hidden = newSillyName(inode);
-  const moved = await moveName(state, as, directory, name, hidden);
-  if (!moved.ok) return moved;
+  const moving = moveName(state, as, directory, name, hidden);
+  // Said at once: another name of the file may be removed meanwhile, or its last handle closed.
+  inode.silly = { directory, name: hidden, as, moved: moving.then(({ ok }) => ok) };
+  state.inodes.pin(directory);
+  const moved = await moving;
+  if (!moved.ok) {
+    forgetSillyName(state, inode);
+    return moved;
+  }
   state.names.set(directory, name, undefined, directory.attributes.contentVersion);
   state.attributes.expire(inode.attributes);
-  inode.silly = { directory, name: hidden, as };
-  state.inodes.pin(directory);
-  // Closed while it was being renamed: no later close removes it.
-  if (inode.opens === 0) state.inBackground(removeAfterClose(state, inode));
   return ok(undefined);
 }
 
@@ -68,15 +71,10 @@ export function forgetSillyName(state: MountState, inode: Inode): void {
   state.inodes.unpin(silly.directory);
 }
 
-/** Removes the hidden name unless the file was opened again. */
-export async function removeAfterClose(state: MountState, inode: Inode): Promise<void> {
-  if (inode.opens === 0) await removeHiddenName(state, inode);
-}
-
 /** Removes the hidden name: the file is gone for good. */
 export async function removeHiddenName(state: MountState, inode: Inode): Promise<void> {
   const { silly } = inode;
-  if (silly === undefined) return;
+  if (silly === undefined || !(await silly.moved) || inode.silly !== silly) return;
   inode.silly = undefined;
   inode.unlinked = true;
   await removeHidden(state, silly);

@@ -87,6 +87,19 @@ describe('a listing', () => {
     assert.deepEqual([...names, ...rest], ['.', '..', ...expected(0, 60)]);
   });
 
+  it('fails in the end of a server that forgets every cookie', async () => {
+    const mounted = mountedWith(60);
+    const handle = await openRoot(mounted);
+    let calls = 0;
+    mounted.server.fail = ({ procedure }) => {
+      if (procedure !== 'readdir') return undefined;
+      calls += 1;
+      return calls % 2 === 0 ? 'NFS3ERR_BAD_COOKIE' : undefined;
+    };
+    const result = await mounted.fs.readdir(by(alice), handle, 0n, false, () => true);
+    assert.equal(errno(result), 'EIO');
+  });
+
   it('with attributes makes the names and the files known', async () => {
     const mounted = mountedWith(25);
     const handle = await openRoot(mounted);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ROOT_INO } from '../../src/vfs/operations.ts';
-import { alice, by, errno, Mounted, name, O_RDWR, settled, value } from './mounted.ts';
+import { alice, by, errno, gate, Mounted, name, O_RDWR, settled, value } from './mounted.ts';
 
 const hidden = /^\.nfs[0-9a-f]{32}$/;
 
@@ -96,6 +96,53 @@ describe('an open file', () => {
     fs.release(handle);
     await settled();
     assert.deepEqual(server.namesIn('/'), ['file', 'new']);
+  });
+
+  it('that is closed while a rename over it fails keeps its name', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    server.putFile('/new', 'new');
+    server.putFile('/file', 'old');
+    const handle = await mounted.open('/file', O_RDWR);
+    let renames = 0;
+    server.fail = ({ procedure }) => {
+      if (procedure !== 'rename') return undefined;
+      renames += 1;
+      return renames === 2 ? 'NFS3ERR_IO' : undefined;
+    };
+    server.before = async () => {
+      if (renames !== 1) return;
+      renames = 1;
+      fs.release(handle);
+      await settled();
+    };
+    const result = await fs.rename(by(alice), ROOT_INO, name('new'), ROOT_INO, name('file'), 0);
+    assert.equal(errno(result), 'EIO');
+    await settled();
+    assert.deepEqual(server.namesIn('/'), ['file', 'new']);
+  });
+
+  it('with two names that are deleted at once, and closed, leaves nothing', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    server.putDirectory('/other');
+    const { ino, handle } = await mounted.create('/one');
+    const other = (await mounted.walk('/other')).ino;
+    value(await fs.link(by(alice), ino, other, name('two')));
+    const hold = gate();
+    server.before = ({ procedure }) => (procedure === 'rename' ? hold.opened : undefined);
+    const deleted = [
+      fs.unlink(by(alice), ROOT_INO, name('one')),
+      fs.unlink(by(alice), other, name('two')),
+    ];
+    await settled();
+    fs.release(handle);
+    await settled();
+    hold.open();
+    for (const result of await Promise.all(deleted)) value(result);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), ['other']);
+    assert.deepEqual(server.namesIn('/other'), []);
   });
 
   it('is found by its name though the name is not cached', async () => {
