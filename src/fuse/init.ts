@@ -66,6 +66,9 @@ export function agree(request: InitRequest, wishes: InitWishes): Agreement | und
     InitFlag.FUSE_DO_READDIRPLUS |
     InitFlag.FUSE_ASYNC_DIO |
     InitFlag.FUSE_PARALLEL_DIROPS |
+    // The server drops set-user-id bits when another user writes; the kernel's SETATTR in that
+    // user's name would be refused, and the write with it.
+    InitFlag.FUSE_HANDLE_KILLPRIV |
     InitFlag.FUSE_MAX_PAGES |
     InitFlag.FUSE_INIT_EXT |
     (wishes.autoInvalidate ? InitFlag.FUSE_AUTO_INVAL_DATA : 0);

@@ -131,7 +131,7 @@ describe('INIT', () => {
     assert.equal(agreement?.minor, 45);
     assert.equal(agreement?.maxReadaheadBytes, 131072);
     assert.equal(agreement?.flags2, 1 << 4);
-    const wanted = [0, 5, 12, 13, 15, 18, 22, 30].reduce((flags, bit) => flags | (1 << bit), 0);
+    const wanted = [0, 5, 12, 13, 15, 18, 19, 22, 30].reduce((flags, bit) => flags | (1 << bit), 0);
     assert.equal(agreement?.flags, wanted);
   });
 
