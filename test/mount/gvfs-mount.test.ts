@@ -174,6 +174,19 @@ describe('in the background', () => {
   });
 });
 
+describe('the second transport', () => {
+  it('mounts, reads, writes and unmounts', async () => {
+    await mount('--transport=fuse-native');
+    assert.equal(await cat(), 'content\n');
+    await children.sh('echo written >"$1/new"', [mountpoint]);
+    assert.equal(readFileSync(join(server.directory, 'new'), 'utf8'), 'written\n');
+    assert.match(await refused(), /mnt is in use/);
+    await children.run('fusermount3', ['-u', mountpoint]);
+    await until(() => daemons().length === 0, 'the daemon has ended');
+    assert.deepEqual(messages().slice(-1), ['unmounted']);
+  });
+});
+
 describe('SIGTERM while a file is open', () => {
   async function holder(command: string) {
     const script = `exec 3<"$1/file"; echo open; read -r; ${command}`;

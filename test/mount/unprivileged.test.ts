@@ -73,6 +73,14 @@ describe('what the machine lacks is said in one sentence', () => {
     assert.equal(code, 2);
   });
 
+  it('no addon', async () => {
+    const script = `mkdir "$1/empty"; mount --bind "$1/empty" "$1/package/native-bindings"
+      gvfs_mount "$1" ${args()}`;
+    const { code, stderr } = await inNamespace(script);
+    assert.match(stderr, /^gvfs-mount: [^\n]*addon cannot be loaded[^\n]+=fuse-native\n$/);
+    assert.equal(code, 2);
+  });
+
   it('a /dev/fuse that the user may not open', async () => {
     const { code, stderr } = await inNamespace(`chmod 600 /dev/fuse; as_user_mount "$1" ${args()}`);
     assert.match(stderr, /^gvfs-mount: \/dev\/fuse may not be opened by this user: [^\n]+\n$/);
