@@ -20,10 +20,9 @@ export async function loadTransport(
       const { NativeTransport } = await import('../fuse/native-transport.ts');
       return ok(new NativeTransport());
     }
-    case 'fuse-native':
-      return err({
-        code: 'NO_ADDON',
-        message: 'the fuse-native transport is not there: mount with --transport=native',
-      });
+    case 'fuse-native': {
+      const { FuseNativeTransport } = await import('../fuse/fuse-native-transport.ts');
+      return ok(new FuseNativeTransport());
+    }
   }
 }
