@@ -119,8 +119,9 @@ async function findCached(
   const { inode } = cached;
   if (inode === undefined) return ok({ inode, attributes: undefined, cached: true });
   const attributes = await state.freshAttributes(as, inode);
+  // Deleted, though the server still has it open: the name may lead to another file by now.
+  if (attributes.ok && attributes.value.nlink === 0) return ok(undefined);
   if (attributes.ok) return ok({ inode, attributes: attributes.value, cached: true });
-  // The name may lead to another file by now.
   return attributes.error.errno === 'ESTALE' ? ok(undefined) : attributes;
 }
 

@@ -11,6 +11,7 @@ import { knownAccess, learnAccess } from './access-cache.ts';
 import {
   AttributeCache,
   type ChangeStamp,
+  maySearch,
   type SizeEffect,
   type Stamp,
 } from './attribute-cache.ts';
@@ -32,6 +33,9 @@ import {
 /** All ACCESS bits: one question, and the answers to all later ones. */
 const allAccess =
   Access.READ | Access.LOOKUP | Access.MODIFY | Access.EXTEND | Access.DELETE | Access.EXECUTE;
+
+/** A name that the kernel asks for again is mostly answered from here, without the server. */
+const KERNEL_NAME_MAX_MS = 1000;
 
 export class MountState {
   readonly server: ImageServer;
@@ -55,7 +59,10 @@ export class MountState {
     this.clock = clock;
     this.events = events;
     this.hasReaddirplus = options.readdirplus;
-    const attributes = new AttributeCache(options, clock, (ino) => events.changedByOthers?.(ino));
+    const attributes = new AttributeCache(options, clock, {
+      changedByOthers: (ino) => events.changedByOthers?.(ino),
+      searchNarrowed: (ino) => this.#revokeNames(ino),
+    });
     this.attributes = attributes;
     this.inodes = new InodeTable(server.root, (ino) => attributes.newState(ino));
     this.names = new NameCache(options.nameCacheEntries, this.inodes);
@@ -176,9 +183,26 @@ export class MountState {
     if (error.errno === 'ESTALE' && !inode.stale) {
       inode.stale = true;
       this.attributes.expire(inode.attributes);
+      this.names.distrustAll();
       this.events.stale?.(inode.ino);
     }
     return err(error);
+  }
+
+  /**
+   * ESTALE for a file without any name left: the server still has it for somebody's open file,
+   * and the caller, who comes by a name, means another.
+   */
+  refuseNameless(inode: Inode, operation: string): Result<void, FsError> {
+    if (inode.attributes.known?.nlink !== 0) return ok(undefined);
+    return this.failed(inode, localError('ESTALE', operation));
+  }
+
+  #revokeNames(directory: Ino): void {
+    const { namesRevoked } = this.events;
+    if (namesRevoked === undefined || !this.options.allowOther) return;
+    const names = this.names.namesIn(directory);
+    if (names.length > 0) namesRevoked(directory, names);
   }
 
   attr(inode: Inode, attributes: Attributes): Attr {
@@ -194,13 +218,14 @@ export class MountState {
 
   /**
    * For how long the kernel may believe a name of the directory, in ms. Its cached names serve
-   * every user without asking us, so what not everybody may search is asked for each time.
+   * every user without asking us, so what not everybody may search is asked for each time; and
+   * never for long, so that a directory that was open to all is soon closed when its mode changes.
    */
   nameValidMs(directory: Inode): number {
     const { known } = directory.attributes;
     if (known === undefined || this.options.lookupcache === 'none') return 0;
-    if (this.options.allowOther && (known.mode & 0o111) !== 0o111) return 0;
-    return this.attributes.remainingMs(directory.attributes);
+    if (this.options.allowOther && !maySearch(known)) return 0;
+    return Math.min(this.attributes.remainingMs(directory.attributes), KERNEL_NAME_MAX_MS);
   }
 
   /** Work that goes on after its caller was answered. */

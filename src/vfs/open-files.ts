@@ -163,6 +163,10 @@ async function checkOpen(
   const wanted = accessWanted(flags);
   const granted = await state.askAccess(as, inode);
   if (!granted.ok) return granted;
+  // Deleted by another client: upon ESTALE the kernel looks the name up again.
+  if (inode.attributes.known?.nlink === 0) return err(localError('ESTALE', 'open'));
+  const named = state.refuseNameless(inode, 'open');
+  if (!named.ok) return named;
   if ((granted.value & wanted) !== wanted) return err(localError('EACCES', 'open'));
   if ((flags & O_TRUNC) === 0) return ok(undefined);
   const truncated = await applyChanges(state, as, inode, { size: 0 });
