@@ -10,6 +10,7 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { connect, createServer } from 'node:net';
@@ -22,7 +23,7 @@ import { type Ganesha, startGanesha } from '../../scripts/peers/ganesha.ts';
 import { portOf } from '../../scripts/peers/ports.ts';
 import { parseOptions } from '../../src/config/parse-options.ts';
 import { gvfs, gvfsMount } from '../cli/run.ts';
-import { Children } from './children.ts';
+import { Children, PYTHON } from './children.ts';
 import { isMounted } from './mount-fixture.ts';
 
 /** Where a call's procedure stands behind its record mark (RFC 5531, section 9), and two of MOUNT. */
@@ -276,6 +277,30 @@ describe('a server that is away', () => {
     assert.equal(code, 8);
     await until(() => daemons().length === 0, 'no daemon is left');
     assert.ok(!isMounted(mountpoint));
+  });
+
+  it('gets what was acknowledged when it is back, though writer and mount are gone', async () => {
+    await mount();
+    const direct = join(server.directory, 'acknowledged');
+    const writer = await children.start(PYTHON, [
+      '-c',
+      `import sys, time
+file = open(sys.argv[1], 'wb', 0)
+file.write(b'x' * 1000000)
+print('written', flush=True)
+time.sleep(1000)`,
+      join(mountpoint, 'acknowledged'),
+    ]);
+    await writer.says('written');
+    await server.kill();
+    truncateSync(direct, 0); // as if the server's machine had lost what it had not made durable
+    writer.kill();
+    await until(() => !writer.alive(), 'the writer is gone');
+    await children.run('umount', [mountpoint]);
+    await server.restart();
+    await until(() => daemons().length === 0, 'the daemon has ended');
+    assert.equal(readFileSync(direct, 'utf8'), 'x'.repeat(1_000_000));
+    assert.equal(messages().at(-1), 'unmounted');
   });
 
   it('does not keep the daemon from ending', async () => {
