@@ -17,7 +17,7 @@ import {
   type Script,
   xdr,
 } from './fake-server.ts';
-import { fakeMount, fakeServer, must, mustFail, name, root } from './support.ts';
+import { fakeMount, fakeServer, must, mustFail, name, root, until } from './support.ts';
 
 const file = Buffer.from('file handle') as FileHandle;
 const NOENT = 2;
@@ -199,7 +199,7 @@ describe('Nfs3Client', () => {
 
     const { client: hard, server } = await fakeMount(t, jukebox);
     const waiting = hard.access(root, file, 1);
-    while (server.calls.length < 3) await new Promise((later) => setTimeout(later, 5));
+    await until(() => server.calls.length === 3);
     hard.close();
     assert.match(mustFail(await waiting).code, /CLOSED|JUKEBOX/);
   });

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { type Ganesha, type GaneshaOptions, startGanesha } from '../../scripts/peers/ganesha.ts';
@@ -86,6 +86,13 @@ function answersOf(t: TestContext, count: number): Promise<void> {
     rpcChannels.call.subscribe(take);
     t.after(() => rpcChannels.call.unsubscribe(take));
   });
+}
+
+/** Whether each of the process's threads is stopped: a signal takes its time. */
+function isStopped(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) =>
+    /^State:\s+T/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8')),
+  );
 }
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
@@ -304,6 +311,7 @@ describe('nfsc and nfs-ganesha', () => {
     const hard = await mount(t, server, { timeoDeciseconds: 2, retrans: 1 });
     const soft = await mount(t, server, { hard: false, timeoDeciseconds: 2, retrans: 0 });
     server.pause();
+    await until(() => isStopped(server.pid));
     const waiting = hard.getattr(root, hard.root);
     const error = mustFail(await soft.getattr(root, soft.root));
     assert.deepEqual([error.code, error.errno], ['RPC_TIMEOUT', 'EIO']);

@@ -67,7 +67,11 @@ export function listen<Event>(t: TestContext, channel: Channel<unknown, unknown>
   return events;
 }
 
-/** Waits until `isSo`; a test that waits for ever is ended by its runner. */
+/** Waits until `isSo`, and fails when that seems never to be. */
 export async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await new Promise((again) => setTimeout(again, 5));
+  const giveUpAtMs = performance.now() + 60_000;
+  while (!isSo()) {
+    assert.ok(performance.now() < giveUpAtMs, `never: ${isSo}`);
+    await new Promise((again) => setTimeout(again, 5));
+  }
 }

@@ -67,7 +67,7 @@ export interface ConnectionOwner {
 type State =
   | { readonly name: 'idle' }
   | { readonly name: 'connecting'; readonly abort: AbortController }
-  | { readonly name: 'up'; readonly socket: Socket; readonly records: RecordAssembler<Waiting> }
+  | { readonly name: 'up'; readonly socket: Socket; readonly records: RecordAssembler<Incoming> }
   | { readonly name: 'backingOff'; readonly timer: NodeJS.Timeout }
   | { readonly name: 'closed' };
 
@@ -80,7 +80,7 @@ const transitions: Record<State['name'], readonly State['name'][]> = {
 };
 
 /** A reply that comes in pieces. */
-interface Waiting extends Gathering {
+interface Incoming extends Gathering {
   readonly call: Call;
   readonly lease: Lease | undefined;
 }
@@ -228,16 +228,16 @@ export class Connection {
     socket.destroy();
   }
 
-  #connect(): void {
+  #connect(reason?: string): void {
     this.#downSinceMs ??= performance.now();
     const abort = new AbortController();
-    this.#enter({ name: 'connecting', abort });
+    this.#enter({ name: 'connecting', abort }, reason);
     void this.#dial(abort.signal);
   }
 
   async #dial(signal: AbortSignal): Promise<void> {
     const { host, port, sourcePort, connectTimeoutMs: timeoutMs } = this.#options;
-    const records = new RecordAssembler<Waiting>(this.#sink, MAX_RECORD_BYTES);
+    const records = new RecordAssembler<Incoming>(this.#sink, MAX_RECORD_BYTES);
     const dialled = await dial(
       {
         host,
@@ -259,7 +259,7 @@ export class Connection {
     }
   }
 
-  #connected(socket: Socket, records: RecordAssembler<Waiting>): void {
+  #connected(socket: Socket, records: RecordAssembler<Incoming>): void {
     this.#downSinceMs = undefined;
     this.#localPort = socket.localPort;
     this.#remoteAddress = socket.remoteAddress;
@@ -299,7 +299,7 @@ export class Connection {
     }
     const setbacks = this.#setbacks++;
     if (setbacks === 0 && failure.reason === 'lost') {
-      this.#connect();
+      this.#connect(failure.message);
       return;
     }
     const ceiling = Math.min(FIRST_BACK_OFF_MS * 2 ** setbacks, LAST_BACK_OFF_MS);
@@ -370,7 +370,7 @@ export class Connection {
 
   // ---- Receiving ------------------------------------------------------------------------------
 
-  #reading(records: RecordAssembler<Waiting>) {
+  #reading(records: RecordAssembler<Incoming>) {
     const scratch = this.#scratch;
     let next: Buffer = scratch;
     let isDirect = false;
@@ -394,7 +394,7 @@ export class Connection {
     };
   }
 
-  readonly #sink: RecordSink<Waiting> = {
+  readonly #sink: RecordSink<Incoming> = {
     whole: (bytes, start, end) => {
       const call = this.#awaited(bytes.readUInt32BE(start));
       if (call === undefined) return;
@@ -431,7 +431,7 @@ export class Connection {
     return call;
   }
 
-  #placeFor(call: Call, sizeBytes: number): Waiting {
+  #placeFor(call: Call, sizeBytes: number): Incoming {
     const limitBytes = call.replyMaxBytes;
     if (call.procedure.storage === 'pooled') {
       const lease = this.#pool.lease(limitBytes);
@@ -474,11 +474,11 @@ export class Connection {
   }
 
   /** The stream is no sequence of records. */
-  #distrust(records: RecordAssembler<Waiting>, message: string): void {
+  #distrust(records: RecordAssembler<Incoming>, message: string): void {
     this.#stray(message);
     if (this.#state.name !== 'up' || this.#state.records !== records) return;
     this.#badStreams++;
-    const isHopeless = this.#badStreams >= MAX_BAD_STREAMS;
+    const isHopeless = this.#badStreams >= MAX_BAD_STREAMS || this.#owner.failsWhenUnreachable();
     const hopeless = isHopeless ? [...this.#calls.values()] : [];
     this.#forget(hopeless);
     this.#lose(message);

@@ -221,10 +221,15 @@ export class Transport {
       case 'hard':
         return Number.POSITIVE_INFINITY;
       case 'soft':
-        return this.majorTimeoutMs;
+        return this.#answerMs;
       case 'mounting':
-        return Math.min(this.majorTimeoutMs, this.#mountTimeoutMs);
+        return Math.min(this.#answerMs, this.#mountTimeoutMs);
     }
+  }
+
+  /** The major time-out, less what the sweep may come late. */
+  get #answerMs(): number {
+    return this.majorTimeoutMs - this.#sweepIntervalMs;
   }
 
   get #sweepIntervalMs(): number {
@@ -238,7 +243,7 @@ export class Transport {
       minorTimeoutMs(this.#timeoDeciseconds, timeouts % (this.#retrans + 1));
     for (const connection of this.#connections) {
       if (connection.callCount === 0) continue;
-      const isSilent = connection.isSilent(nowMs, this.#silenceMs, this.majorTimeoutMs);
+      const isSilent = connection.isSilent(nowMs, this.#silenceMs, this.#answerMs);
       connection.sweep(nowMs, timeoutMs);
       if (isSilent) this.#silent(connection, nowMs);
     }
@@ -247,6 +252,7 @@ export class Transport {
     }
   }
 
+  /** How long no connection is to be had before that is worth a word. */
   get #silenceMs(): number {
     return Math.min(this.#timeoDeciseconds * 100, LONGEST_SILENCE_MS);
   }
@@ -255,7 +261,7 @@ export class Transport {
   #silent(connection: Connection, nowMs: number): void {
     if (!this.#isResponding || this.#patience === 'mounting') return;
     const why = connection.downSinceMs === undefined ? undefined : connection.lastFailure;
-    const enoughMs = why === undefined ? this.majorTimeoutMs : this.#silenceMs;
+    const enoughMs = why === undefined ? this.#answerMs : this.#silenceMs;
     if (nowMs - this.#lastAnswerMs < enoughMs) return;
     this.#isResponding = false;
     const cause = why === undefined ? '' : ` (${why.message})`;
