@@ -64,6 +64,13 @@ export interface SizeEffect {
   readonly sizeAtLeast?: number;
 }
 
+/** Who is to know of what the attributes tell. */
+export interface AttributeWatcher {
+  changedByOthers(ino: Ino): void;
+  /** The directory could be searched by everybody, and now it cannot. */
+  searchNarrowed(ino: Ino): void;
+}
+
 type Policy = Pick<
   VfsOptions,
   'acregminMs' | 'acregmaxMs' | 'acdirminMs' | 'acdirmaxMs' | 'attributeCaching'
@@ -72,13 +79,13 @@ type Policy = Pick<
 export class AttributeCache {
   readonly #policy: Policy;
   readonly #clock: Clock;
-  readonly #changedByOthers: (ino: Ino) => void;
+  readonly #watcher: AttributeWatcher;
   #serial = 0;
 
-  constructor(policy: Policy, clock: Clock, changedByOthers: (ino: Ino) => void) {
+  constructor(policy: Policy, clock: Clock, watcher: AttributeWatcher) {
     this.#policy = policy;
     this.#clock = clock;
-    this.#changedByOthers = changedByOthers;
+    this.#watcher = watcher;
   }
 
   newState(ino: Ino): AttributeState {
@@ -132,7 +139,7 @@ export class AttributeCache {
       if (!later && attributes.ctimeNs <= known.ctimeNs) {
         return sameMoment(attributes, known) && this.undisturbed(state, stamp);
       }
-      if (!sameMoment(attributes, known) && !state.unsure) this.#changedByOthers(state.ino);
+      if (!sameMoment(attributes, known) && !state.unsure) this.#watcher.changedByOthers(state.ino);
     }
     this.#learn(state, attributes, stamp, false);
     return true;
@@ -160,7 +167,7 @@ export class AttributeCache {
     const { before } = wcc ?? {};
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
     if (alone && known !== undefined && before !== undefined && !ours && !state.unsure) {
-      this.#changedByOthers(state.ino);
+      this.#watcher.changedByOthers(state.ino);
     }
     const after = wcc?.after;
     if (after === undefined) {
@@ -206,6 +213,8 @@ export class AttributeCache {
     state.unsure = false;
     state.learnedSerial = this.#serial;
     state.freshUntilMs = stamp.sentAtMs + this.#lifetimeMs(attributes);
+    const narrowed = known !== undefined && maySearch(known) && !maySearch(attributes);
+    if (narrowed && known.type === 'directory') this.#watcher.searchNarrowed(state.ino);
   }
 
   #lifetimeMs(attributes: Attributes): number {
@@ -217,6 +226,11 @@ export class AttributeCache {
     const unchangedMs = Number((this.#clock.wallNs() - attributes.ctimeNs) / 1_000_000n);
     return Math.min(Math.max(unchangedMs / 10, minMs), maxMs);
   }
+}
+
+/** Whether everybody may search the directory. */
+export function maySearch({ mode }: Attributes): boolean {
+  return (mode & 0o111) === 0o111;
 }
 
 /** Whether two views of an inode are of one moment, as far as NFSv3 can tell. */

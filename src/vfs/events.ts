@@ -11,7 +11,12 @@ export interface VfsEvents {
    * attribute-only invalidation, so that an open after another client's close sees the new size.
    */
   changedByOthers?(ino: Ino): void;
-  /** The server no longer knows the inode's handle. */
+  /**
+   * Not everybody may search the directory any more: names that the kernel was given of it would
+   * still serve everybody. To be passed on as an entry invalidation of each.
+   */
+  namesRevoked?(directory: Ino, names: readonly Name[]): void;
+  /** The server no longer knows the inode's handle, or has only what an open file left of it. */
   stale?(ino: Ino): void;
   /** The server's write verifier changed: acknowledged writes are sent again. */
   resending?(ino: Ino, bytes: number): void;

@@ -199,10 +199,9 @@ export class MountState {
   }
 
   #revokeNames(directory: Ino): void {
-    const { namesRevoked } = this.events;
-    if (namesRevoked === undefined || !this.options.allowOther) return;
+    if (!this.options.allowOther) return;
     const names = this.names.namesIn(directory);
-    if (names.length > 0) namesRevoked(directory, names);
+    if (names.length > 0) this.events.namesRevoked?.(directory, names);
   }
 
   attr(inode: Inode, attributes: Attributes): Attr {

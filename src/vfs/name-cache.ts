@@ -5,9 +5,13 @@
  * change by another client moves the version and so drops all names of the directory at once; a
  * change of ours leaves it, and tells the cache of the name. Whether the version itself is up to
  * date is the attribute cache's business: look there first.
+ *
+ * After a handle has turned out to be stale no name is believed that was learned before: one of
+ * them led there, and the kernel, which now looks the whole path up again, must not be led there
+ * a second time.
  */
 import { LRUCache } from 'lru-cache';
-import type { Name } from '../base/brand.ts';
+import type { Ino, Name } from '../base/brand.ts';
 import type { Inode } from './inodes.ts';
 import { nameKey } from './names.ts';
 
@@ -15,6 +19,7 @@ import { nameKey } from './names.ts';
 export interface CachedName {
   readonly inode: Inode | undefined;
   readonly version: number;
+  readonly era: number;
 }
 
 export interface NameCachePins {
@@ -25,6 +30,7 @@ export interface NameCachePins {
 export class NameCache {
   readonly #names: LRUCache<string, CachedName>;
   readonly #pins: NameCachePins;
+  #era = 0;
 
   constructor(maxEntries: number, pins: NameCachePins) {
     this.#pins = pins;
@@ -40,8 +46,8 @@ export class NameCache {
     const key = cacheKey(directory, name);
     const cached = this.#names.get(key);
     if (cached === undefined) return undefined;
-    const outdated = cached.version !== directory.attributes.contentVersion;
-    if (!outdated && cached.inode?.stale !== true) return cached;
+    const { version, era } = cached;
+    if (version === directory.attributes.contentVersion && era === this.#era) return cached;
     this.#names.delete(key);
     return undefined;
   }
@@ -49,11 +55,28 @@ export class NameCache {
   /** `version`: the directory's content version that the name is true of. */
   set(directory: Inode, name: Name, inode: Inode | undefined, version: number): void {
     if (inode !== undefined) this.#pins.pin(inode);
-    this.#names.set(cacheKey(directory, name), { inode, version });
+    this.#names.set(cacheKey(directory, name), { inode, version, era: this.#era });
   }
 
   delete(directory: Inode, name: Name): void {
     this.#names.delete(cacheKey(directory, name));
+  }
+
+  /** No name that was learned before is believed any more. */
+  distrustAll(): void {
+    this.#era += 1;
+  }
+
+  /** The names of a directory that are kept, existing or not. It looks at every name there is. */
+  namesIn(directory: Ino): Name[] {
+    const prefix = `${directory}/`;
+    const names: Name[] = [];
+    for (const key of this.#names.keys()) {
+      if (key.startsWith(prefix)) {
+        names.push(Buffer.from(key.slice(prefix.length), 'latin1') as Name);
+      }
+    }
+    return names;
   }
 
   clear(): void {

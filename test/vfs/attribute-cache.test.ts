@@ -29,8 +29,12 @@ function cacheWith(options = {}) {
   const clock = new ManualClock();
   const foreign: number[] = [];
   const policy = { ...defaultVfsOptions, ...options };
-  const cache = new AttributeCache(policy, clock, (ino) => foreign.push(ino));
-  return { cache, clock, foreign, state: cache.newState(7 as Ino) };
+  const narrowed: number[] = [];
+  const cache = new AttributeCache(policy, clock, {
+    changedByOthers: (ino) => foreign.push(ino),
+    searchNarrowed: (ino) => narrowed.push(ino),
+  });
+  return { cache, clock, foreign, narrowed, state: cache.newState(7 as Ino) };
 }
 
 describe('attribute cache', () => {
@@ -149,6 +153,18 @@ describe('attribute cache', () => {
     assert.equal(state.accessVersion, 1);
     cache.observe(state, seen(20, 4n, { mode: 0 }), cache.stamp());
     assert.equal(state.accessVersion, 2);
+  });
+
+  it('tells when a directory may no longer be searched by everybody', () => {
+    const { cache, state, narrowed } = cacheWith();
+    const type = 'directory' as const;
+    cache.observe(state, seen(1, 1n, { type, mode: 0o755 }), cache.stamp());
+    cache.observe(state, seen(1, 2n, { type, mode: 0o711 }), cache.stamp());
+    assert.deepEqual(narrowed, []);
+    cache.observe(state, seen(1, 3n, { type, mode: 0o744 }), cache.stamp());
+    assert.deepEqual(narrowed, [7]);
+    cache.observe(state, seen(1, 4n, { type, mode: 0o700 }), cache.stamp());
+    assert.deepEqual(narrowed, [7]);
   });
 
   it('believes for a tenth of the time since the last change, within its bounds', () => {

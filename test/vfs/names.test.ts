@@ -90,6 +90,35 @@ describe('lookup', () => {
     value(await mounted.fs.open(by(alice), found.ino, O_RDONLY));
   });
 
+  it('is not led to a directory that is gone a second time', async () => {
+    const mounted = new Mounted();
+    mounted.server.putDirectory('/dir');
+    mounted.server.putFile('/dir/file', 'old');
+    const old = await mounted.walk('/dir/file');
+    mounted.server.deletePath('/dir/file');
+    mounted.server.deletePath('/dir');
+    mounted.server.putDirectory('/dir');
+    mounted.server.putFile('/dir/file', 'new');
+    // All names are fresh, as far as this side knows; the kernel walks again after ESTALE.
+    assert.equal(errno(await mounted.fs.open(by(alice), old.ino, O_RDONLY)), 'ESTALE');
+    const found = await mounted.walk('/dir/file');
+    value(await mounted.fs.open(by(alice), found.ino, O_RDONLY));
+  });
+
+  it('does not take a file without a name for the one that the name means', async () => {
+    const mounted = new Mounted();
+    mounted.server.putFile('/file', 'old');
+    const old = await mounted.walk('/file');
+    // As servers do that have the file open: the handle lives on, without any link.
+    const node = mounted.server.nodeAt('/file');
+    node.nlink = 2;
+    mounted.server.deletePath('/file');
+    node.nlink = 0;
+    mounted.server.putFile('/file', 'new');
+    assert.equal(errno(await mounted.fs.open(by(alice), old.ino, O_RDONLY)), 'ESTALE');
+    assert.notEqual((await mounted.walk('/file')).ino, old.ino);
+  });
+
   it('takes names as bytes, and refuses what is none', async () => {
     const mounted = new Mounted();
     const odd = '\xff\xfe\n \x01'.padEnd(255, '\xe4');

@@ -46,6 +46,25 @@ describe('permissions', () => {
     assert((await single.walk('/private/secret')).entryValidMs > 0);
   });
 
+  it('to search that are taken from somebody revoke the names that the kernel has', async () => {
+    const revoked: [number, string[]][] = [];
+    const events = {
+      namesRevoked: (directory: number, names: readonly Buffer[]) => {
+        revoked.push([directory, names.map(String).sort()]);
+      },
+    };
+    const mounted = new Mounted({}, events);
+    mounted.server.putDirectory('/directory', 0o755, alice);
+    mounted.server.putFile('/directory/file', 'x');
+    mounted.server.putFile('/outside', 'x');
+    await mounted.walk('/outside');
+    await mounted.walk('/directory/file');
+    const { ino } = await mounted.walk('/directory');
+    value(await mounted.fs.lookup(by(alice), ino, name('missing')));
+    value(await mounted.fs.setattr(by(alice), ino, { mode: 0o700 }));
+    assert.deepEqual(revoked, [[ino, ['file', 'missing']]]);
+  });
+
   it('to open are asked of the server for each caller', async () => {
     const mounted = new Mounted();
     mounted.server.putFile('/secret', 'secret', 0o600, alice);
