@@ -33,7 +33,10 @@ export interface SessionHooks {
 /** How a mount ended: in order, with acknowledged writes that the server never took, by a bug. */
 export type SessionEnd = 'unmounted' | 'unsettled' | 'fault';
 
-/** For how long what was acknowledged may take to become durable when the mount ends. */
+/**
+ * For how long the end may take. What was acknowledged is waited for without a limit on a hard
+ * mount: a second SIGTERM gives it up.
+ */
 const SETTLE_LIMIT_MS = 60_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
@@ -118,9 +121,8 @@ export class Session {
 
   /** SIGUSR1 and SIGUSR2. Without a cache there is nothing that fsync and close do not send. */
   writeBack(): void {
-    const bytes = this.#fileSystem?.figures().heldBytes ?? 0;
     this.#log.info('nothing is cached: programs write back by fsync and close', {
-      uncommittedBytes: bytes,
+      uncommittedBytes: this.#heldBytes(),
     });
   }
 
@@ -238,11 +240,17 @@ export class Session {
   /** What was acknowledged is made durable, and the server is told. */
   async #drain(limitMs: number): Promise<void> {
     if (this.#state !== 'draining') return;
-    const settled = await inTime(this.#fileSystem?.close(), limitMs);
-    const { heldBytes = 0 } = this.#fileSystem?.figures() ?? {};
-    if (!settled) {
-      this.#log.error('the server did not take everything in time', { heldBytes });
-      if (heldBytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
+    const closing = this.#fileSystem?.close();
+    const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS;
+    if (!(await inTime(closing, limitMs))) {
+      const bytes = this.#heldBytes();
+      if (bytes > 0 && patient) {
+        this.#log.warn('acknowledged writes wait for the server, SIGTERM gives them up', { bytes });
+        await closing;
+      } else {
+        this.#log.error('the server did not take everything in time', { bytes });
+        if (bytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
+      }
     }
     const told = await this.#client?.unmount();
     if (told?.ok === false) {
@@ -251,6 +259,11 @@ export class Session {
     if (this.#isEnded()) return; // another way was faster
     this.#log.info('unmounted', { source: this.#source });
     this.#enter('settled');
+  }
+
+  /** Acknowledged, and not yet known to be durable at the server. */
+  #heldBytes(): number {
+    return this.#fileSystem?.figures().heldBytes ?? 0;
   }
 
   #isEnded(): boolean {
