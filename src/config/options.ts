@@ -270,7 +270,8 @@ export const shorthands = {
 
 /** Why an option that is accepted changes nothing. */
 const locksAreLocal = 'locks are kept by this host, and no other host sees them';
-const forMount = 'meant for mount(8) and its callers';
+/** The reason that is not worth a line in the log. */
+export const forMount = 'meant for mount(8) and its callers';
 
 /** Accepted, so that an fstab line for NFS keeps working, and without effect for the reason given. */
 export const ignoredOptions: Readonly<Record<string, string>> = {

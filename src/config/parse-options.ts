@@ -9,6 +9,7 @@ import { nearestName } from './nearest-name.ts';
 import {
   allSpellings,
   defaultSettings,
+  forMount,
   ignoredOptions,
   ignoredPrefixes,
   type OptionName,
@@ -125,12 +126,17 @@ function readOption(text: string): Result<Effect, OptionError> {
   return err({ kind: 'bad-value', option, value, expected: read.error });
 }
 
+const nothing: Effect = { sets: [] };
+
 /** An option that is not in the table. */
 function readOther(option: string): Result<Effect, OptionError> {
   if (Object.hasOwn(ignoredOptions, option)) {
-    return ok({ sets: [], ignored: ignoredOptions[option] ?? '' });
+    const reason = ignoredOptions[option];
+    return ok(
+      reason === undefined || reason === forMount ? nothing : { sets: [], ignored: reason },
+    );
   }
-  if (ignoredPrefixes.some((prefix) => option.startsWith(prefix))) return ok({ sets: [] });
+  if (ignoredPrefixes.some((prefix) => option.startsWith(prefix))) return ok(nothing);
   if (Object.hasOwn(refusedOptions, option)) {
     return err({ kind: 'refused-option', option, instead: refusedOptions[option] ?? '' });
   }

@@ -100,7 +100,7 @@ describe('parseOptions', () => {
   });
 
   it('names what it ignores, with the reason', () => {
-    const parsed = parseOptions(['lock,x-gvfs.any=1']);
+    const parsed = parseOptions(['lock,_netdev,x-gvfs.any=1']);
     assert.ok(parsed.ok);
     assert.deepEqual(
       parsed.value.ignored.map(({ option }) => option),
