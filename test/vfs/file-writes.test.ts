@@ -44,6 +44,23 @@ describe('writes', () => {
     assert.equal(mounted.server.bytesOf('/image').toString(), 'aaaabbbb', 'without an fsync');
   });
 
+  it('are sent once more when the server restarts between the parts of a resend', async () => {
+    const server = new MemoryServer();
+    const mounted = new Mounted({}, {}, server);
+    const { handle } = await mounted.create('/image');
+    await mounted.write(handle, 0, 'abcdefgh');
+    server.restart();
+    server.maxWriteBytes = 4;
+    let sent = 0;
+    server.before = async ({ procedure }) => {
+      if (procedure !== 'write') return;
+      sent += 1;
+      if (sent === 2) server.restart();
+    };
+    value(await mounted.fsync(handle));
+    assert.equal(server.stableBytesOf('/image').toString(), 'abcdefgh');
+  });
+
   it('are read back, with their size, from a server that has lost them', async () => {
     const mounted = new Mounted({ acregminMs: 0, acregmaxMs: 0 });
     mounted.server.putFile('/image', '0123456789');
