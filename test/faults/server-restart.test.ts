@@ -110,6 +110,7 @@ print('synced', flush=True)`,
       const fd = openSync(path, 'r+');
       writeSync(fd, Buffer.alloc(3_000_000), 0, 3_000_000, 1_000_000);
       closeSync(fd);
+      await sleep(1100); // nfs-ganesha's write verifier is the second in which it was started
       await mount.server.restart();
       process.kill(writer.pid, 'SIGCONT');
       await writer.succeed();
