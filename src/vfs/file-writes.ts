@@ -404,7 +404,8 @@ export class WriteBack {
     const { writeMax } = this.#context.server.limits;
     range.memory.hold();
     try {
-      const verifiers = new Set<bigint>();
+      // The first part's: if a later part has another, COMMIT's tells that the range is lost again.
+      let firstVerifier: bigint | undefined;
       let durable = true;
       for (let done = 0; done < range.bytes.length; ) {
         const bytes = range.bytes.subarray(done, done + writeMax);
@@ -412,17 +413,14 @@ export class WriteBack {
         const result = await this.#sendWrite(inode, range.as, at, bytes, 'unstable');
         if (!result.ok) return result;
         const { count, verifier, committed } = result.value;
-        verifiers.add(verifier);
+        firstVerifier ??= verifier;
         writes.verifier = verifier;
         if (committed === 'unstable') durable = false;
         done += count;
       }
       this.#serial += 1;
-      const [verifier] = verifiers;
-      // Parts under two verifiers: the server restarted in between, so it is lost again.
-      if (verifier === undefined || verifiers.size > 1) return ok(undefined);
       range.sent = this.#serial;
-      range.verifier = verifier;
+      range.verifier = firstVerifier ?? range.verifier;
       if (durable) writes.kept.drop((kept) => kept === range);
       return ok(undefined);
     } finally {
