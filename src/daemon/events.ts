@@ -1,7 +1,7 @@
 /**
  * What the layers tell without being asked: to the log, and changes of files to the kernel.
  */
-import type { Ino } from '../base/brand.ts';
+import type { Ino, Name } from '../base/brand.ts';
 import type { Notices } from '../fuse/transport.ts';
 import { type ConnectionEvent, rpcChannels, type ServerEvent } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
@@ -49,11 +49,13 @@ export function logFileSystem(log: Log): VfsEvents {
 }
 
 /**
- * Passes on that others changed a file: the kernel drops what it has of it. At most one notice of a
- * file is under way and one waits, so that a slow kernel is not told the same again and again.
+ * Passes on what the kernel must no longer believe. That others changed a file: it drops what it
+ * has of it; at most one notice of a file is under way and one waits, so that a slow kernel is not
+ * told the same again and again. And that names are no longer everybody's to walk.
  */
 export function changesToKernel(): {
   changed: (ino: Ino) => void;
+  revoked: (directory: Ino, names: readonly Name[]) => void;
   attach: (notices: Notices) => void;
 } {
   let notices: Notices | undefined;
@@ -74,6 +76,9 @@ export function changesToKernel(): {
       const present = underWay.get(ino);
       if (present !== undefined) present.again = true;
       else if (notices !== undefined) void tell(ino, notices);
+    },
+    revoked(directory, names) {
+      for (const name of names) void notices?.invalidateEntry(directory, name);
     },
     attach(to) {
       notices = to;

@@ -149,6 +149,7 @@ export class Session {
       {
         ...logFileSystem(this.#log),
         changedByOthers: kernel.changed,
+        namesRevoked: kernel.revoked,
       },
     );
     this.#fileSystem = fileSystem;
