@@ -18,6 +18,10 @@ os.posix_fadvise(old, 0, 0, os.POSIX_FADV_DONTNEED)
 new = os.open('new', os.O_CREAT | os.O_RDWR)
 os.write(new, b'first')
 os.fsync(new)
+# A directory for each change: the kernel does them one after the other in one.
+for what in ('create', 'rename', 'mkdir'):
+    os.mkdir(what)
+    os.close(os.open(what + '/old', os.O_CREAT))
 late = os.open('late', os.O_CREAT | os.O_RDWR)
 os.write(late, b'x' * 100000)
 print('prepared', flush=True)
@@ -33,9 +37,9 @@ calls = {
     'fsync': lambda: os.fsync(late),
     'stat': lambda: os.stat('unknown'),
     'open': lambda: os.open('old', os.O_RDONLY),
-    'create': lambda: os.open('created', os.O_CREAT | os.O_EXCL),
-    'rename': lambda: os.rename('old', 'renamed'),
-    'mkdir': lambda: os.mkdir('made'),
+    'create': lambda: os.open('create/new', os.O_CREAT | os.O_EXCL),
+    'rename': lambda: os.rename('rename/old', 'rename/new'),
+    'mkdir': lambda: os.mkdir('mkdir/new'),
     'listing': lambda: os.listdir('unlisted'),
 }
 # All at once, so that the back-offs do not add up.
