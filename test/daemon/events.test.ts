@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Ino } from '../../src/base/brand.ts';
+import type { Ino, Name } from '../../src/base/brand.ts';
 import { changesToKernel, logServer } from '../../src/daemon/events.ts';
 import { rpcChannels } from '../../src/nfsc/index.ts';
 import { silentLog } from '../../src/observe/log.ts';
@@ -34,6 +34,23 @@ describe('changes of files', () => {
       told.map(([ino]) => ino),
       [7],
     );
+  });
+});
+
+describe('names that not everybody may see any more', () => {
+  it('are taken from the kernel', () => {
+    const told: string[] = [];
+    const kernel = changesToKernel();
+    kernel.revoked(7 as Ino, [Buffer.from('before') as Name]); // not mounted yet
+    kernel.attach({
+      invalidateInode: () => Promise.resolve(),
+      invalidateAttributes: () => Promise.resolve(),
+      async invalidateEntry(parent, name) {
+        told.push(`${parent} ${name}`);
+      },
+    });
+    kernel.revoked(7 as Ino, [Buffer.from('a') as Name, Buffer.from('b') as Name]);
+    assert.deepEqual(told, ['7 a', '7 b']);
   });
 });
 
