@@ -154,7 +154,7 @@ function serverReport(
     case 'timeout':
       return say(
         'failed',
-        `${server} takes connections on port ${detail.port} (${detail.service}) but does not answer`,
+        `${server} is connected on port ${detail.port} (${detail.service}) but does not answer`,
         'see whether the server hangs, or whether that port is its',
       );
     case 'notRegistered':

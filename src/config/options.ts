@@ -188,7 +188,7 @@ export const optionTable = {
     value: { kind: 'choice', choices: ['native', 'fuse-native'] },
     default: 'native',
     flag: '--transport',
-    doc: 'Way to the kernel: our own addon, or the slower fuse-native package where it cannot be had',
+    doc: 'Way to the kernel: our own addon, or the slower package fuse-native where there is none',
   },
   allow_other: {
     group: 'mount',
@@ -273,7 +273,7 @@ const locksAreLocal = 'locks are kept by this host, and no other host sees them'
 /** The reason that is not worth a line in the log. */
 export const forMount = 'meant for mount(8) and its callers';
 
-/** Accepted, so that an fstab line for NFS keeps working, and without effect for the reason given. */
+/** Accepted, so that an fstab line for NFS keeps working, without effect for the reason given. */
 export const ignoredOptions: Readonly<Record<string, string>> = {
   nolock: locksAreLocal,
   lock: locksAreLocal,

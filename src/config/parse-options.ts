@@ -42,7 +42,7 @@ export interface ParsedOptions {
   readonly ignored: readonly { readonly option: string; readonly reason: string }[];
 }
 
-/** Reads each text after -o, in their order. `sloppy` skips options that are not known (mount -s). */
+/** Reads each text after -o, in their order. `sloppy` (mount -s) skips what is not known. */
 export function parseOptions(
   texts: readonly string[],
   { sloppy = false } = {},

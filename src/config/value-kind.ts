@@ -97,7 +97,7 @@ export function describeKind(kind: ValueKind): string {
       return `a whole number from ${kind.min} to ${kind.max}${unit}`;
     }
     case 'size':
-      return `a size from ${writeBytes(kind.min)} to ${writeBytes(kind.max)}, in bytes or with K or M`;
+      return `a size from ${writeBytes(kind.min)} to ${writeBytes(kind.max)}, as 65536 or 64K`;
     case 'choice':
       return kind.choices.length === 1 ? `${kind.choices[0]}` : `one of ${kind.choices.join(', ')}`;
     case 'switch':

@@ -162,7 +162,7 @@ function open(path: string): number {
   }
 }
 
-/** With its parents. (mkdirSync with `recursive` never returns where mkdir says ENOENT, as /proc does.) */
+/** With its parents. (mkdirSync's `recursive` never returns where mkdir says ENOENT: in /proc.) */
 function makeDirectory(path: string): void {
   try {
     mkdirSync(path, { mode: 0o750 });

@@ -73,7 +73,7 @@ const sentences: [error: CommandError, status: number, sentence: string][] = [
   [
     server({ kind: 'timeout', service: 'mountd', port: 20048 }),
     32,
-    'images takes connections on port 20048 (mountd) but does not answer: ' +
+    'images is connected on port 20048 (mountd) but does not answer: ' +
       'see whether the server hangs, or whether that port is its',
   ],
   [

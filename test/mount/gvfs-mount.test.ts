@@ -26,7 +26,7 @@ import { gvfs, gvfsMount } from '../cli/run.ts';
 import { Children, PYTHON } from './children.ts';
 import { isMounted } from './mount-fixture.ts';
 
-/** Where a call's procedure stands behind its record mark (RFC 5531, section 9), and two of MOUNT. */
+/** Where a call's procedure stands after its record mark (RFC 5531, section 9); two of MOUNT. */
 const PROCEDURE_AT = 24;
 const MNT = 1;
 const UMNT = 3;
@@ -71,7 +71,8 @@ describe('in the background', () => {
     assert.equal(await cat(), 'content\n');
     const [pid = 0, ...others] = daemons();
     assert.deepEqual(others, []);
-    assert.equal(read(`/proc/${pid}/stat`).replace(/.*\) /s, '').split(' ')[3], `${pid}`); // session
+    const [, , , sessionId] = read(`/proc/${pid}/stat`).replace(/.*\) /s, '').split(' ');
+    assert.equal(sessionId, `${pid}`);
     assert.equal(readlinkSync(`/proc/${pid}/cwd`), '/');
 
     await children.run('fusermount3', ['-u', mountpoint]);
@@ -128,7 +129,7 @@ describe('in the background', () => {
     assert.equal(await cat(), 'content\n');
   });
 
-  it('explains what is left over from a daemon that was killed, and mounts once it is freed', async () => {
+  it('explains what a killed daemon has left, and mounts once it is freed', async () => {
     await mount();
     for (const pid of daemons()) process.kill(pid, 'SIGKILL');
     await until(() => daemons().length === 0, 'the daemon is gone');
