@@ -93,7 +93,7 @@ export class Site {
 
   mount(transport: Transport): Mount {
     const directory = mkdtempSync(join(tmpdir(), 'gvfs-bench-'));
-    const options = `port=${this.route.port},mountport=${this.route.mountPort}`;
+    const options = `port=${this.route.port},mountport=${this.route.mountPort},log=/dev/null`;
     const source = `127.0.0.1:${this.server.exportPath}`;
     const began = performance.now();
     const command = [COMMAND, `--transport=${transport}`, '-o', options, source, directory];
