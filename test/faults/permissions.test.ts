@@ -105,7 +105,7 @@ as_user(OWNER, use)`,
     );
   });
 
-  it('what the owner has cached is no way round for root, whose pages are dropped or kept', async () => {
+  it('what the owner has cached is no way round for root', async () => {
     await prepared(
       'Root_Squash',
       `

@@ -8,7 +8,7 @@ import { isMounted, type Mount, withMount } from '../mount/mount-fixture.ts';
 
 const PATIENT = ['hard', 'timeo=10', 'retrans=2', 'actimeo=3600'];
 
-/** 100 readers of pages that nobody has; each tells that it starts and whether its page is right. */
+/** 100 readers of pages that nobody has; it tells how many pages were right. */
 const READERS = `
 import os, signal, sys, threading
 fds = [os.open(sys.argv[1] + '/big', os.O_RDONLY) for _ in range(100)]

@@ -25,7 +25,8 @@ describe('a server that is killed again and again', () => {
            git fsck --full --strict; test "$(git rev-list --count HEAD)" = $n`,
           `until test -e stop; do
              fio --name=verify --size=16m --ioengine=libaio --direct=1 --rw=randrw --bs=4k \
-               --iodepth=8 --verify=crc32c --verify_fatal=1 --verify_state_save=0 --minimal >/dev/null; done`,
+               --iodepth=8 --verify=crc32c --verify_fatal=1 \\
+               --verify_state_save=0 --minimal >/dev/null; done`,
         ].map((script) =>
           children.start('bash', [
             '-euo',

@@ -3,8 +3,8 @@
  *
  * - Each has a time limit, a guard against hanging for ever and no measure of speed: at its end the
  *   child's whole process group gets SIGKILL, and the caller an error that says how far it came.
- * - A child in uninterruptible sleep does not end by SIGKILL. Nobody waits for it: the mount's owner
- *   aborts the connection, and then it goes.
+ * - A child in uninterruptible sleep does not end by SIGKILL. Nobody waits for it: the mount's
+ *   owner aborts the connection, and then it goes.
  */
 import type { SpawnOptions } from 'node:child_process';
 import { readFileSync } from 'node:fs';

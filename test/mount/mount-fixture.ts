@@ -4,8 +4,8 @@
  *
  * - The test process never touches the mountpoint: it looks at /proc/self/mountinfo, and children
  *   with a time limit do the rest.
- * - close() unmounts as a user would (fusermount3 -u) and asserts that the daemon ends with 0. Where
- *   that fails it kills the children, aborts the connection, unmounts lazily, and then says what
+ * - close() unmounts as a user would (fusermount3 -u) and asserts that the daemon ends with 0.
+ *   Where that fails it kills the children, aborts the connection, unmounts lazily, and then says what
  *   went wrong: no test leaves a mount or a process behind.
  */
 import assert from 'node:assert/strict';
@@ -41,6 +41,9 @@ export interface MountWithServerOptions extends MountOptions {
 }
 
 const GVFS_MOUNT = fileURLToPath(new URL('../../dist/cli/gvfs-mount.js', import.meta.url));
+// Told to end (by the runner's time limit), we still leave by our exit handlers.
+process.once('SIGTERM', () => process.exit(143));
+
 const START_LIMIT_MS = 30_000;
 const END_LIMIT_MS = 20_000;
 
@@ -116,7 +119,7 @@ export class Mount {
     process.kill(this.#daemon.pid, name);
   }
 
-  /** Unmounts, and asserts that the daemon ended well and nothing is left. It may be called again. */
+  /** Unmounts and asserts that the daemon ended well, nothing left. It may be called again. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

@@ -6,7 +6,7 @@ import { makeGuest } from '../../scripts/guest/make.ts';
 import { onAMount } from '../mount/worlds.ts';
 
 onAMount('a virtual machine', (place) => {
-  it('boots from a disk on the mount, reads right bytes and leaves a clean file system', async () => {
+  it('boots from a disk on the mount, reads it right and leaves it clean', async () => {
     const { mount, children } = place;
     assert.ok(mount);
     const guest = await makeGuest(mount.serverDirectory, { contentMib: 8 });

@@ -30,7 +30,8 @@ inBothWorlds('SQLite', (place) => {
       await Promise.all(Array.from({ length: WRITERS }, (_, id) => sqlite(writer(id))));
       await sqlite('DELETE FROM item WHERE number % 10 = 7; VACUUM;');
       const found = await sqlite(
-        'PRAGMA integrity_check; SELECT writer, count(*), sum(length(content)) FROM item GROUP BY 1;',
+        `PRAGMA integrity_check;
+         SELECT writer, count(*), sum(length(content)) FROM item GROUP BY 1;`,
       );
       const kept = ROWS - ROWS / 10;
       assert.deepEqual(found.trim().split('\n'), [

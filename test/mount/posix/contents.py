@@ -33,7 +33,8 @@ def write_and_read(world):
     equal(b''.join(iter(lambda: os.read(reader, 65_537), b'')), expected, 'another descriptor')
     equal(forked(world.content, 'file'), expected, 'another process')
     os.pwrite(writer, b'CHANGED', 4090)
-    equal(os.pread(reader, 9, 4089), expected[4089:4090] + b'CHANGED' + expected[4097:4098], 'again')
+    changed = expected[4089:4090] + b'CHANGED' + expected[4097:4098]
+    equal(os.pread(reader, 9, 4089), changed, 'again')
     os.close(writer)
     os.close(reader)
 
