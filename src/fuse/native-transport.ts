@@ -4,14 +4,15 @@
 import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import type { FileSystem } from '../vfs/operations.ts';
-import { abandon, attach, detach } from './attach.ts';
+import { abandon, attach, detach, type Place } from './attach.ts';
 import { type Binding, loadBinding } from './binding.ts';
 import { Callers } from './caller.ts';
 import type { Agreement } from './init.ts';
-import { mountAt, readReadAhead, writeReadAhead } from './mountinfo.ts';
+import { readReadAhead, writeReadAhead } from './mountinfo.ts';
 import { NativeDevice } from './native-device.ts';
 import { noticesTo } from './notices.ts';
 import { READ_MAX_BYTES } from './operations.ts';
+import { rehearse } from './rehearsal.ts';
 import { type Counters, Session } from './session.ts';
 import type {
   Capabilities,
@@ -22,6 +23,9 @@ import type {
   Transport,
   UnmountError,
 } from './transport.ts';
+
+/** What a rehearsal may add to the time of a mount. */
+const REHEARSAL_LIMIT_MS = 50;
 
 export interface NativeMounted extends Mounted {
   readonly counters: Readonly<Counters>;
@@ -35,9 +39,10 @@ export class NativeTransport implements Transport {
   async mount(fs: FileSystem, settings: MountSettings): Promise<Result<NativeMounted, MountError>> {
     const binding = loadBinding();
     if (!binding.ok) return err({ code: 'NO_ADDON', message: binding.error });
+    await rehearse(fs, REHEARSAL_LIMIT_MS);
     const attached = await attach(binding.value, settings);
     if (!attached.ok) return attached;
-    const { fd, mountpoint } = attached.value;
+    const { fd, place } = attached.value;
     const device = new NativeDevice(binding.value, fd);
     const session = new Session({
       device,
@@ -47,10 +52,10 @@ export class NativeTransport implements Transport {
       wishes: { autoInvalidate: settings.autoInvalidate },
     });
     device.start(session);
-    const ended = session.ended.then((end) => wind(binding.value, device, mountpoint, end));
+    const ended = session.ended.then((end) => wind(binding.value, device, place, end));
     const agreement = await Promise.race([session.ready, ended]);
     if (agreement === undefined) {
-      await abandon(binding.value, mountpoint);
+      await abandon(binding.value, place);
       await ended;
       return err({
         code: 'KERNEL_TOO_OLD',
@@ -61,8 +66,8 @@ export class NativeTransport implements Transport {
       const why = agreement.reason === 'failed' ? agreement.error.message : 'it was unmounted';
       return err({ code: 'MOUNT_FAILED', message: `the mount ended before it began: ${why}` });
     }
-    const capabilities = await agreed(mountpoint, settings, agreement);
-    return ok(new NativeMount(binding.value, mountpoint, capabilities, device, session, ended));
+    const capabilities = await agreed(place, settings, agreement);
+    return ok(new NativeMount(binding.value, place, capabilities, device, session, ended));
   }
 }
 
@@ -72,18 +77,20 @@ class NativeMount implements NativeMounted {
   readonly notices;
   readonly ended: Promise<End>;
   readonly #binding: Binding;
+  readonly #place: Place;
   readonly #session: Session;
 
   constructor(
     binding: Binding,
-    mountpoint: string,
+    place: Place,
     capabilities: Capabilities,
     device: NativeDevice,
     session: Session,
     ended: Promise<End>,
   ) {
     this.#binding = binding;
-    this.mountpoint = mountpoint;
+    this.mountpoint = place.mountpoint;
+    this.#place = place;
     this.capabilities = capabilities;
     this.notices = noticesTo(device);
     this.#session = session;
@@ -99,35 +106,34 @@ class NativeMount implements NativeMounted {
   }
 
   unmount(): Promise<Result<void, UnmountError>> {
-    return detach(this.#binding, this.mountpoint);
+    return detach(this.#binding, this.#place);
+  }
+
+  async abandon(): Promise<void> {
+    this.#session.abandon();
+    await this.ended;
   }
 }
 
-/** The end of it: a mount that failed is taken out of the tree, and every thread ends. */
-async function wind(
-  binding: Binding,
-  device: NativeDevice,
-  mountpoint: string,
-  end: End,
-): Promise<End> {
-  if (end.reason === 'failed') await abandon(binding, mountpoint);
+/** The end of it: what is still in the tree is taken out of it, and every thread ends. */
+async function wind(binding: Binding, device: NativeDevice, place: Place, end: End): Promise<End> {
+  await abandon(binding, place).catch(() => undefined); // the threads end in any case
   await device.stop();
   return end;
 }
 
 async function agreed(
-  mountpoint: string,
+  { device }: Place,
   settings: MountSettings,
   agreement: Agreement,
 ): Promise<Capabilities> {
-  const line = await mountAt(mountpoint);
-  if (line !== undefined && settings.readAheadKib !== undefined) {
-    await writeReadAhead(line.device, settings.readAheadKib);
+  if (device !== undefined && settings.readAheadKib !== undefined) {
+    await writeReadAhead(device, settings.readAheadKib);
   }
   return {
     protocol: `7.${agreement.minor}`,
     maxReadBytes: READ_MAX_BYTES,
     maxWriteBytes: agreement.maxWriteBytes,
-    readAheadKib: line === undefined ? undefined : await readReadAhead(line.device),
+    readAheadKib: device === undefined ? undefined : await readReadAhead(device),
   };
 }
