@@ -108,15 +108,21 @@ export class Session {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#log.error('internal error: the mount ends', { error: text });
     const before = this.#state;
+    const isFirst = this.#endsAs !== 'fault';
     this.#enter('fault');
-    if (before === 'draining' || before === 'ended') return;
+    if (before === 'ended') return;
     this.#endsAs = 'fault';
+    if (before === 'draining') {
+      // What the end waits for may never come: no more patience.
+      if (isFirst) void this.#drain(FAULT_SETTLE_LIMIT_MS);
+      return;
+    }
     if (this.#state === 'cancelling') {
       this.#giveUp = { kind: 'internal', message: String(error) };
       this.#cancel.abort();
       return;
     }
-    void detachLazily(this.#plan.mountpoint).then(() => this.#drain(FAULT_SETTLE_LIMIT_MS));
+    void this.#drain(FAULT_SETTLE_LIMIT_MS);
   }
 
   /** SIGUSR1 and SIGUSR2. Without a cache there is nothing that fsync and close do not send. */
@@ -167,8 +173,10 @@ export class Session {
     this.#enter('mounted');
     void mounted.value.ended.then((end) => {
       if (end.reason === 'failed') return this.fault(end.error);
+      const before = this.#state;
       this.#enter('unmounted');
-      return this.#drain(SETTLE_LIMIT_MS);
+      // Else it is the end that is under way which took the mount away.
+      if (before === 'serving' || before === 'leaving') return this.#drain(SETTLE_LIMIT_MS);
     });
     if (this.#state === 'leaving') {
       void this.#leave();
@@ -238,10 +246,11 @@ export class Session {
     if (!detached.ok) this.#log.error('cannot be unmounted', { reason: detached.error });
   }
 
-  /** What was acknowledged is made durable, and the server is told. */
+  /** Who still uses the mount fails, what was acknowledged is made durable, the server is told. */
   async #drain(limitMs: number): Promise<void> {
     if (this.#state !== 'draining') return;
-    const closing = this.#fileSystem?.close();
+    await this.#mounted?.abandon();
+    const closing = this.#fileSystem?.close().catch((error: unknown) => this.fault(error));
     const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS;
     if (!(await inTime(closing, limitMs))) {
       const bytes = this.#heldBytes();

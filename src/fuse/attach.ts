@@ -10,7 +10,7 @@ import { realpath, stat, statfs } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { err, ok, type Result } from '../base/result.ts';
 import type { Binding } from './binding.ts';
-import { mountAt } from './mountinfo.ts';
+import { mountAt, readMounts } from './mountinfo.ts';
 import { READ_MAX_BYTES } from './operations.ts';
 import type { MountError, MountErrorCode, MountSettings, UnmountError } from './transport.ts';
 
@@ -32,10 +32,20 @@ const EPERM = 1;
 const EBUSY = 16;
 const EINVAL = 22;
 
+/**
+ * One mount among those that may be stacked at a directory, or follow each other there: it is never
+ * taken for another one.
+ */
+export interface Place {
+  readonly mountpoint: string;
+  /** `major:minor`, of this mount alone as long as it lives; undefined: it was gone at once. */
+  readonly device: string | undefined;
+}
+
 export interface Attached {
   /** The connection: /dev/fuse. The caller's to close. */
   readonly fd: number;
-  readonly mountpoint: string;
+  readonly place: Place;
 }
 
 /** Mounts. The kernel's INIT then waits on the connection. */
@@ -49,14 +59,29 @@ export async function attach(
   const mounted = isRoot()
     ? await mountAsRoot(binding, settings, mountpoint)
     : await mountByFusermount(binding, settings, mountpoint);
-  return mounted.ok ? ok({ fd: mounted.value, mountpoint }) : mounted;
+  if (!mounted.ok) return mounted;
+  return ok({ fd: mounted.value, place: await placeAt(mountpoint) });
+}
+
+/** What was just mounted there. */
+export async function placeAt(mountpoint: string): Promise<Place> {
+  return { mountpoint, device: (await mountAt(mountpoint))?.device };
+}
+
+/** Whether the mount is what unmounting its directory would take away. */
+export async function isOnTop({ mountpoint, device }: Place): Promise<boolean> {
+  return device !== undefined && (await mountAt(mountpoint))?.device === device;
+}
+
+/** Whether the mount is in the tree, be it beneath others. */
+export async function isInTree({ device }: Place): Promise<boolean> {
+  return (await readMounts()).some((line) => line.device === device);
 }
 
 /** Asks for an orderly unmount: refused while the mount is in use. */
-export async function detach(
-  binding: Binding,
-  mountpoint: string,
-): Promise<Result<void, UnmountError>> {
+export async function detach(binding: Binding, place: Place): Promise<Result<void, UnmountError>> {
+  const { mountpoint } = place;
+  if (!(await isOnTop(place))) return err(unmountError(mountpoint, EINVAL));
   if (isRoot()) {
     const errno = await binding.unmount(mountpoint, UMOUNT_NOFOLLOW);
     return errno === 0 ? ok(undefined) : err(unmountError(mountpoint, errno));
@@ -79,9 +104,12 @@ export async function detachByFusermount(
 }
 
 /** Takes the mount out of the tree, busy or not: what a failed session does at its end. */
-export async function abandon(binding: Binding, mountpoint: string): Promise<void> {
+export async function abandon(binding: Binding, place: Place): Promise<void> {
+  const { mountpoint } = place;
+  if (!(await isOnTop(place))) return;
   if (isRoot()) {
-    await binding.unmount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE);
+    // Force fails all that waits, and then says whether the mount is still in use.
+    if ((await binding.unmount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE)) === 0) return;
     await binding.unmount(mountpoint, UMOUNT_NOFOLLOW | MNT_DETACH);
   } else {
     await detachByFusermount(mountpoint, true);

@@ -10,8 +10,16 @@ import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import type { FileSystem } from '../vfs/operations.ts';
-import { checkMountpoint, detachByFusermount, escapeOption, SUBTYPE } from './attach.ts';
-import { mountAt } from './mountinfo.ts';
+import {
+  checkMountpoint,
+  detachByFusermount,
+  escapeOption,
+  isInTree,
+  isOnTop,
+  type Place,
+  placeAt,
+  SUBTYPE,
+} from './attach.ts';
 import { negative, PathOperations } from './path-operations.ts';
 import type {
   Capabilities,
@@ -68,11 +76,12 @@ export class FuseNativeTransport implements Transport {
       const message = `mounting on ${mountpoint} failed: ${error.message}`;
       return err({ code: 'MOUNT_FAILED', message });
     }
-    const ended = Promise.race([gone(mountpoint), failed]).then(async (end) => {
-      if (end.reason === 'failed') await detachByFusermount(mountpoint, true);
+    const place = await placeAt(mountpoint);
+    const ended = Promise.race([gone(place), failed]).then(async (end) => {
+      if (end.reason === 'failed') await abandon(place);
       return end;
     });
-    return ok(new FuseNativeMount(mountpoint, ended));
+    return ok(new FuseNativeMount(place, ended));
   }
 }
 
@@ -92,13 +101,22 @@ class FuseNativeMount implements Mounted {
     invalidateEntry: () => Promise.resolve(),
   };
 
-  constructor(mountpoint: string, ended: Promise<End>) {
-    this.mountpoint = mountpoint;
+  readonly #place: Place;
+
+  constructor(place: Place, ended: Promise<End>) {
+    this.mountpoint = place.mountpoint;
+    this.#place = place;
     this.ended = ended;
   }
 
-  unmount(): Promise<Result<void, UnmountError>> {
-    return detachByFusermount(this.mountpoint, false);
+  async unmount(): Promise<Result<void, UnmountError>> {
+    if (await isOnTop(this.#place)) return detachByFusermount(this.mountpoint, false);
+    return err({ code: 'NOT_MOUNTED', message: `${this.mountpoint} is not mounted` });
+  }
+
+  /** It sends no notices that could hold the process, whose end fails what waits. */
+  abandon(): Promise<void> {
+    return abandon(this.#place);
   }
 }
 
@@ -231,12 +249,16 @@ function callbacks(paths: PathOperations, broken: (error: unknown) => void): obj
   };
 }
 
+/** Out of the tree, busy or not. */
+async function abandon(place: Place): Promise<void> {
+  if (await isOnTop(place)) await detachByFusermount(place.mountpoint, true);
+}
+
 /** Resolves when nothing of ours is mounted there any more. */
-function gone(mountpoint: string): Promise<End> {
+function gone(place: Place): Promise<End> {
   return new Promise((resolve) => {
     const look = async () => {
-      const line = await mountAt(mountpoint).catch(() => undefined);
-      if (line?.type === `fuse.${SUBTYPE}`) again();
+      if (await isInTree(place).catch(() => false)) again();
       else resolve({ reason: 'unmounted' });
     };
     const again = () => systemClock.after(POLL_INTERVAL_MS, () => void look());

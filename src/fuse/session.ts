@@ -3,7 +3,7 @@
  * results go back.
  *
  *   starting --INIT agreed--> serving --ENODEV--> ended (unmounted)
- *       |                        |
+ *       |                        +---- abandoned ---------> ended (unmounted)
  *       +---- old kernel --------+---- broken invariant ----> failed
  *
  * Invariants
@@ -246,6 +246,14 @@ export class Session implements DeviceListener {
     );
   }
 
+  /** Nobody is served any more: what waits and what still comes gets EIO. */
+  abandon(): void {
+    if (this.#stage === 'failed' || this.#stage === 'ended') return;
+    this.#stage = 'ended';
+    this.#failPending();
+    this.#resolveEnded({ reason: 'unmounted' });
+  }
+
   #dispatch(opcode: number, request: Incoming): void {
     switch (opcode) {
       case Opcode.INIT:
@@ -459,12 +467,16 @@ export class Session implements DeviceListener {
   #fail(error: unknown): void {
     if (this.#stage === 'failed' || this.#stage === 'ended') return;
     this.#stage = 'failed';
+    this.#failPending();
+    const reason = error instanceof Error ? error : new InvariantError(String(error));
+    this.#resolveEnded({ reason: 'failed', error: reason });
+  }
+
+  #failPending(): void {
     for (const pending of this.#pending.values()) {
       if (!pending.answering) this.#device.reply(pending.unique, Errno.EIO, 0);
     }
     this.#pending.clear();
     this.#watched.clear();
-    const reason = error instanceof Error ? error : new InvariantError(String(error));
-    this.#resolveEnded({ reason: 'failed', error: reason });
   }
 }

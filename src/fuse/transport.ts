@@ -90,10 +90,16 @@ export interface Mounted {
   readonly mountpoint: string;
   readonly capabilities: Capabilities;
   readonly notices: Notices;
-  /** Settles once: the mount is gone and every thread has ended, or the session failed. */
+  /** Settles once: the mount is gone or was abandoned and every thread has ended, or it failed. */
   readonly ended: Promise<End>;
   /** Asks the kernel to end the mount; `ended` follows. Refused while something is open in it. */
   unmount(): Promise<Result<void, UnmountError>>;
+  /**
+   * Ends it whoever uses it: what waits and what still comes fails. A process that is to end while
+   * its mount lives has to: a notice that waits for a request which nobody answers any more holds
+   * it in the kernel for good, and with it the connection.
+   */
+  abandon(): Promise<void>;
 }
 
 export interface Transport {

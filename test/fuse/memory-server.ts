@@ -8,6 +8,7 @@
  * order, answered by a line:
  *
  *   unmount            asks for an unmount
+ *   abandon            ends the mount, whoever uses it
  *   poke NAME TEXT     changes a file of the root behind the kernel's back
  *   inode NAME TEXT    the same, and has the kernel drop what it knows of the file
  *   entry NAME TEXT    the same, and has the kernel look the name up again
@@ -32,6 +33,10 @@ async function obey(mount: Mounted, order: string): Promise<void> {
   const [verb, name = '', text = ''] = order.split(' ');
   if (verb === 'unmount') {
     say({ unmount: await mount.unmount() });
+    return;
+  }
+  if (verb === 'abandon') {
+    await mount.abandon();
     return;
   }
   const ino = fs.poke(name, text);

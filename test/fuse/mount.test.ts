@@ -10,6 +10,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { readMounts } from '../../src/fuse/mountinfo.ts';
 import { SPECIAL_BYTES } from './memory-fs.ts';
 import { MemoryMount, mountMemory, run, temporaryFolder } from './memory-mount.ts';
 
@@ -286,6 +287,53 @@ mmap.mmap(fd, 1 << 20)[0:1 << 20] = b'x' * (1 << 20)`);
   });
 });
 
+describe('a mount that is abandoned', () => {
+  it('ends with a request that is never answered, and a notice that waits for it', async (t) => {
+    const mount = await mountMemory(t);
+    const reader = spawn('head', ['-c1', join(mount.mountpoint, 'hang-read')]);
+    const ended = once(reader, 'close');
+    await asleepInFuse(reader);
+    await run('umount', ['-l', mount.mountpoint]); // no unmount reaches it any more
+    mount.order('inode hang-read changed');
+    mount.order('abandon');
+    assert.equal((await mount.last()).status, 0);
+    assert.notEqual((await ended)[0], 0);
+  });
+
+  it('leaves what it was mounted over', async (t) => {
+    const mountpoint = await temporaryFolder();
+    await run('mount', ['-t', 'tmpfs', 'beneath', mountpoint]);
+    const mount = new MemoryMount(mountpoint);
+    t.after(async () => {
+      await run('umount', ['-l', mountpoint]);
+      await mount.destroy();
+    });
+    await mount.line();
+    mount.order('abandon');
+    assert.equal((await mount.last()).status, 0);
+    assert.deepEqual(await sourcesAt(mountpoint), ['beneath']);
+  });
+});
+
+it('an unmount does not take away what was mounted in its place', async (t) => {
+  const mount = await mountMemory(t);
+  const holder = spawn('sh', ['-c', 'exec 3> open; echo ready; read end'], {
+    cwd: mount.mountpoint,
+  });
+  t.after(async () => {
+    holder.kill('SIGKILL');
+    await run('umount', ['-l', mount.mountpoint]);
+  });
+  await once(holder.stdout, 'data');
+  await run('umount', ['-l', mount.mountpoint]);
+  await run('mount', ['-t', 'tmpfs', 'successor', mount.mountpoint]);
+  mount.order('unmount');
+  assert.equal((await mount.line()).unmount?.error?.code, 'NOT_MOUNTED');
+  assert.deepEqual(await sourcesAt(mount.mountpoint), ['successor']);
+  holder.stdin.end('\n');
+  assert.equal((await mount.last()).status, 0);
+});
+
 it('a broken invariant ends the server with an error, and the mount with it', async (t) => {
   const mount = await mountMemory(t);
   await assert.rejects(mount.sh('cat throw-read')); // EIO, or what an abort makes of it
@@ -332,6 +380,11 @@ it('a read-only mount refuses writes', async (t) => {
   await assert.rejects(mount.sh('echo x > new'), /Read-only file system/);
   await mount.sh('head -c 10 zeros');
 });
+
+async function sourcesAt(mountpoint: string): Promise<string[]> {
+  const mounts = await readMounts();
+  return mounts.filter((line) => line.mountpoint === mountpoint).map(({ source }) => source);
+}
 
 function killGroup({ pid }: ChildProcess): void {
   assert.ok(pid !== undefined);

@@ -525,6 +525,24 @@ describe('the end', () => {
     assert.deepEqual(answers(), []);
   });
 
+  it('abandoned: all that waits and all that comes gets EIO, late results are given back', async () => {
+    const held = new Held<unknown>();
+    await serve({ lookup: () => held.promise });
+    await ask(Opcode.LOOKUP, NAME_A, 8);
+    session.abandon();
+    session.abandon();
+    assert.deepEqual(await session.ended, { reason: 'unmounted' });
+    await ask(Opcode.LOOKUP, NAME_A, 10);
+    held.settle(ok(entry));
+    await turn();
+    assert.deepEqual(answers(), [
+      [8, EIO],
+      [10, EIO],
+    ]);
+    assert.deepEqual(calls.at(-1), ['forget', 42, 1]);
+    device.end(ENODEV);
+  });
+
   it('any other errno is a failure', async () => {
     await serve({});
     device.end(EIO);
