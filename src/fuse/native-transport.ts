@@ -12,6 +12,7 @@ import { readReadAhead, writeReadAhead } from './mountinfo.ts';
 import { NativeDevice } from './native-device.ts';
 import { noticesTo } from './notices.ts';
 import { READ_MAX_BYTES } from './operations.ts';
+import { rehearse } from './rehearsal.ts';
 import { type Counters, Session } from './session.ts';
 import type {
   Capabilities,
@@ -22,6 +23,9 @@ import type {
   Transport,
   UnmountError,
 } from './transport.ts';
+
+/** What a rehearsal may add to the time of a mount. */
+const REHEARSAL_LIMIT_MS = 50;
 
 export interface NativeMounted extends Mounted {
   readonly counters: Readonly<Counters>;
@@ -35,6 +39,7 @@ export class NativeTransport implements Transport {
   async mount(fs: FileSystem, settings: MountSettings): Promise<Result<NativeMounted, MountError>> {
     const binding = loadBinding();
     if (!binding.ok) return err({ code: 'NO_ADDON', message: binding.error });
+    await rehearse(fs, REHEARSAL_LIMIT_MS);
     const attached = await attach(binding.value, settings);
     if (!attached.ok) return attached;
     const { fd, place } = attached.value;
