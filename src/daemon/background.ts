@@ -43,7 +43,8 @@ export function mountInBackground(
       interrupted.removeEventListener('abort', interrupt);
       daemon.removeAllListeners();
       daemon.unref();
-      done(result);
+      // Its process was told to end, whatever it was about to say.
+      done(interrupted.aborted ? err({ kind: 'interrupted' }) : result);
     };
     const interrupt = () => daemon.kill('SIGTERM');
     interrupted.addEventListener('abort', interrupt, { once: true });
