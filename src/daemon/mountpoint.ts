@@ -3,8 +3,8 @@
  * a look at a mount whose daemon hangs would hang us too. Another process looks, with a time limit.
  */
 import { spawn } from 'node:child_process';
-import { realpathSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import { err, ok, type Result } from '../base/result.ts';
 import { mountAt } from '../fuse/mountinfo.ts';
 import type { MountFailure, MountpointFault } from './mount-failure.ts';
@@ -24,12 +24,28 @@ export function liesBeneath(file: string, directory: string): boolean {
   return `${realPathOf(file)}/`.startsWith(directory === '/' ? '/' : `${directory}/`);
 }
 
-/** The real path of what exists of it, and the rest as it is written. */
-function realPathOf(path: string): string {
+/** The kernel follows no more (linux/namei.h, MAXSYMLINKS). */
+const LINKS_MAX = 40;
+
+/** The real path of what exists of it, and the rest as it is written, or as a link there says. */
+function realPathOf(path: string, left = { links: LINKS_MAX }): string {
   try {
     return realpathSync(path);
   } catch {
-    return dirname(path) === path ? path : join(realPathOf(dirname(path)), basename(path));
+    if (dirname(path) === path) return path;
+    const directory = realPathOf(dirname(path), left);
+    const target = left.links-- > 0 ? targetOf(path) : undefined;
+    if (target === undefined) return join(directory, basename(path));
+    return realPathOf(resolve(directory, target), left);
+  }
+}
+
+/** Where a symbolic link leads. */
+function targetOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
   }
 }
 

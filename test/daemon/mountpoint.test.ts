@@ -47,4 +47,14 @@ describe('checkMountpoint', () => {
     assert.ok(!liesBeneath(join(directory, 'file'), real));
     assert.ok(liesBeneath('/log', '/'));
   });
+
+  it('a file lies beneath where a link leads that finds nothing yet', () => {
+    const real = join(directory, 'a b');
+    symlinkSync('link/none', join(directory, 'to-log'));
+    symlinkSync('to-log', join(directory, 'to-to-log'));
+    symlinkSync('endless/endless', join(directory, 'endless'));
+    assert.ok(liesBeneath(join(directory, 'to-to-log'), real));
+    assert.ok(!liesBeneath(join(directory, 'dangling'), real));
+    assert.ok(!liesBeneath(join(directory, 'endless', 'log'), real));
+  });
 });
