@@ -315,6 +315,20 @@ describe('a mount that is abandoned', () => {
   });
 });
 
+it('umount -f of a mount in use fails what waits, and leaves no dead mount', async (t) => {
+  const mount = await mountMemory(t);
+  const reader = spawn('dd', [
+    ...['iflag=direct', 'bs=4k', 'count=1', 'of=/dev/null', 'status=none'],
+    `if=${join(mount.mountpoint, 'hang-read')}`,
+  ]);
+  const ended = once(reader, 'close');
+  await asleepInFuse(reader);
+  await run('umount', ['-f', '--no-canonicalize', '--internal-only', mount.mountpoint]);
+  assert.equal((await mount.last()).status, 0);
+  assert.equal((await ended)[0], 1);
+  assert.deepEqual(await sourcesAt(mount.mountpoint), []);
+});
+
 it('an unmount does not take away what was mounted in its place', async (t) => {
   const mount = await mountMemory(t);
   const holder = spawn('sh', ['-c', 'exec 3> open; echo ready; read end'], {
