@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { err, ok, type Result } from '../base/result.ts';
+import { SYSTEM_PATH } from '../fuse/attach.ts';
 
 /** The error is what the last program said. */
 export async function detachLazily(mountpoint: string): Promise<Result<void, string>> {
@@ -28,7 +29,7 @@ function run(program: string, args: readonly string[]): Promise<string | undefin
   return new Promise((done) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+      env: { PATH: SYSTEM_PATH, LC_ALL: 'C' },
     });
     let text = '';
     child.stderr.on('data', (chunk: Buffer) => {

@@ -293,6 +293,12 @@ interface FusermountEnd {
   readonly text: string;
 }
 
+/**
+ * Where programs of the system are looked for. Spawning waits until the program was found, so that
+ * a look into our own mount would never end: /usr/local, which sites do mount, comes last.
+ */
+export const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin';
+
 /** `commFd` is the socket into which a mount's /dev/fuse is put. */
 function runFusermount(
   args: readonly string[],
@@ -302,7 +308,7 @@ function runFusermount(
     const child = spawn('fusermount3', args, {
       stdio: ['ignore', 'ignore', 'pipe', commFd ?? 'ignore'],
       env: {
-        PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+        PATH: SYSTEM_PATH,
         LC_ALL: 'C',
         _FUSE_COMMFD: '3',
       },
