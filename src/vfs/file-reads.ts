@@ -4,7 +4,8 @@
  * R1  A short READ is continued. The reply ends early only where the server, asked again, says
  *     that the file ends; a server that ends it before the size it states is an error, not zeros.
  * R2  Our own uncommitted bytes lie over what the server answers: it may have lost them.
- * R3  Every answer's memory is given back exactly once, with the reply's.
+ * R3  Every answer's memory is given back exactly once: with the reply's, or when the bytes of
+ *     short answers, each of which may lie in memory for a full one, are put together.
  */
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
@@ -113,24 +114,42 @@ async function fetchPart(
   start: number,
   end: number,
 ): Outcome<Stretch> {
-  const pieces: ReadOk[] = [];
+  let came: ReadOk | undefined;
+  let gathered: Buffer | undefined;
   let at = start;
   while (at < end) {
     const stamp = state.attributes.stamp();
     const result = await state.server.read(as, inode.file, at, end - at);
     if (!result.ok) {
-      for (const piece of pieces) piece.release();
+      came?.release();
       state.attributes.observe(inode.attributes, result.error.attributes, stamp);
       return state.failed(inode, result.error);
     }
     const piece = result.value;
+    const { bytes, eof } = piece;
     state.attributes.observe(inode.attributes, piece.attributes, stamp);
-    at += piece.bytes.length;
-    pieces.push(piece);
+    if (came === undefined) {
+      came = piece;
+    } else {
+      gathered ??= copyOf(came, end - start);
+      bytes.copy(gathered, at - start);
+      piece.release();
+      const all = gathered.subarray(0, at - start + bytes.length);
+      came = { eof, bytes: all, release: () => undefined };
+    }
+    at += bytes.length;
     // No bytes and no end is an answer that would be asked for again for ever.
-    if (piece.eof || piece.bytes.length === 0) break;
+    if (eof || bytes.length === 0) break;
   }
-  return ok({ pieces, end: at });
+  return ok({ pieces: came === undefined ? [] : [came], end: at });
+}
+
+/** The piece's bytes, given back, at the start of `roomBytes` of memory. */
+function copyOf(piece: ReadOk, roomBytes: number): Buffer {
+  const memory = Buffer.allocUnsafeSlow(roomBytes);
+  piece.bytes.copy(memory);
+  piece.release();
+  return memory;
 }
 
 /** Whether the file really ends at `position` or before, as the server says when asked now. */

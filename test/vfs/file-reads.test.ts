@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MemoryServer } from './memory-server.ts';
-import { alice, by, errno, Mounted, O_RDONLY, O_WRONLY } from './mounted.ts';
+import { alice, by, errno, Mounted, O_RDONLY, O_WRONLY, value } from './mounted.ts';
 
 describe('reads', () => {
   it('take three round trips from the mount to the first byte', async () => {
@@ -27,6 +27,22 @@ describe('reads', () => {
     assert.deepEqual(await mounted.read(handle, 33, 40), bytes.subarray(33, 73));
     assert.deepEqual(await mounted.read(handle, 90, 40), bytes.subarray(90));
     assert.equal((await mounted.read(handle, 100, 40)).length, 0);
+    assert.equal(server.unreleasedReads, 0);
+  });
+
+  it('of many short answers hold no more memory than they asked for', async () => {
+    const server = new MemoryServer();
+    server.maxReadBytes = 1;
+    const mounted = new Mounted({}, {}, server);
+    const bytes = Buffer.from(Array.from({ length: 3000 }, (_, index) => index));
+    server.putFile('/image', bytes);
+    const handle = await mounted.open('/image', O_RDONLY);
+    const reply = value(await mounted.fs.read(by(alice), handle, 0, 3000));
+    assert(reply.kind === 'bytes');
+    assert(reply.bytes.length <= 2, `${reply.bytes.length} pieces`);
+    assert(server.unreleasedReads <= 1, 'each holds a buffer for all that was asked for');
+    assert.deepEqual(Buffer.concat(reply.bytes), bytes);
+    reply.release();
     assert.equal(server.unreleasedReads, 0);
   });
 
