@@ -102,12 +102,18 @@ export class WriteBack {
     payload: Payload,
     stability: Stability,
   ): Outcome<number> {
+    const { inodes } = this.#context;
     const writing = this.#write(inode, as, offset, payload, stability);
     this.#inFlight.add(writing);
+    // A killed writer's handle is closed, and its file forgotten, before the answer comes: then
+    // there is nobody else to commit what it wrote.
+    inodes.pin(inode);
     try {
       return await writing;
     } finally {
       this.#inFlight.delete(writing);
+      if (inode.opens === 0) void this.settle(inode);
+      inodes.unpin(inode);
     }
   }
 

@@ -257,6 +257,26 @@ describe('writes', () => {
     assert.equal(mounted.fs.figures().heldBytes, 0);
   });
 
+  it('that outlive their killed writer are committed all the same, of one inode', async () => {
+    const mounted = new Mounted({ nameCacheEntries: 1 });
+    const { server, fs } = mounted;
+    server.putFile('/other', '');
+    const { ino, handle } = await mounted.create('/image');
+    const hold = gate();
+    server.before = (call) => (call.procedure === 'write' ? hold.opened : undefined);
+    const late = mounted.write(handle, 0, 'late');
+    await settled();
+    fs.release(handle);
+    fs.forget(ino, 1);
+    await mounted.walk('/other'); // the only name that is kept now
+    assert.equal((await mounted.walk('/image')).ino, ino, 'the lane of a file is one');
+    hold.open();
+    value(await late);
+    await settled();
+    assert.equal(server.stableBytesOf('/image').toString(), 'late');
+    assert.equal(fs.figures().heldBytes, 0);
+  });
+
   it('keep to their bound of memory without losing any', async () => {
     const mounted = new Mounted({
       commitFileBytes: 40,
