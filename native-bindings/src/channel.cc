@@ -72,7 +72,7 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   head_bytes_ = head.Data();
   listener_ = Napi::Persistent(info[4].As<Napi::Function>());
   napi_create_threadsafe_function(env, nullptr, nullptr, Napi::String::New(env, "gvfs:batch"), 0, 1,
-                                  nullptr, nullptr, this, &Channel::Deliver, &wake_);
+                                  nullptr, nullptr, this, &Channel::OnWake, &wake_);
   device_ = std::make_shared<Device>(
       info[0].As<Napi::Number>().Int32Value(),
       static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
@@ -81,9 +81,15 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   Ref();  // until stop: the threads call back into this object
 }
 
+// start(ioThreads)
 void Channel::Start(const Napi::CallbackInfo& info) {
-  device_->Start(info[0].As<Napi::Number>().Uint32Value(),
-                 info[1].As<Napi::Number>().Uint32Value());
+  device_->Start(info[0].As<Napi::Number>().Uint32Value());
+  uv_loop_t* loop = nullptr;
+  napi_get_uv_event_loop(info.Env(), &loop);
+  poll_ = new uv_poll_t;
+  poll_->data = this;
+  uv_poll_init(loop, poll_, device_->fd());  // which makes the fd non-blocking
+  uv_poll_start(poll_, UV_READABLE, &Channel::OnReadable);
 }
 
 // send(n): the first n bytes of `head` are a message.
@@ -152,6 +158,7 @@ Napi::Value Channel::Stop(const Napi::CallbackInfo& info) {
 
 void Channel::Close() {
   if (wake_ == nullptr) return;
+  StopReading();
   device_->BeginStop();
   napi_remove_env_cleanup_hook(Env(), &Channel::EnvironmentEnds, this);
   napi_release_threadsafe_function(wake_, napi_tsfn_abort);
@@ -162,39 +169,67 @@ void Channel::Close() {
 // process.exit with a mount alive: the threads end before the heap that they report to.
 void Channel::EnvironmentEnds(void* channel) {
   auto* self = static_cast<Channel*>(channel);
+  self->StopReading();
   self->device_->Stop();
   self->wake_ = nullptr;  // it ends by itself, right after this
 }
 
-void Channel::Deliver(napi_env env, napi_value, void* context, void*) {
+void Channel::StopReading() {
+  if (poll_ == nullptr) return;
+  uv_poll_stop(poll_);
+  uv_close(reinterpret_cast<uv_handle_t*>(poll_),
+           [](uv_handle_t* handle) { delete reinterpret_cast<uv_poll_t*>(handle); });
+  poll_ = nullptr;
+}
+
+void Channel::OnReadable(uv_poll_t* poll, int, int) {
+  auto* self = static_cast<Channel*>(poll->data);
+  const Napi::Env env = self->Env();
+  const Napi::HandleScope scope(env);
+  self->device_->Read(&self->requests_);
+  // The end is told once; from then on the fd would be readable for ever.
+  if (self->requests_.end != 0) self->StopReading();
+  self->Deliver(env);
+}
+
+void Channel::OnWake(napi_env env, napi_value, void* context, void*) {
   if (env == nullptr) return;  // the environment is going
   static_cast<Channel*>(context)->Deliver(Napi::Env(env));
 }
 
 void Channel::Deliver(Napi::Env env) {
   if (wake_ == nullptr) return;
-  device_->Take(&inbox_);
-  memcpy(batch_bytes_, inbox_.records.data(), inbox_.records.size());
-  Napi::Value completions = env.Undefined();
-  if (!inbox_.completions.empty()) {
-    Napi::Array list = Napi::Array::New(env, inbox_.completions.size() * 2);
-    uint32_t at = 0;
-    for (const Completion& completion : inbox_.completions) {
-      list[at++] = Napi::Number::New(env, completion.ticket);
-      list[at++] = Napi::Number::New(env, completion.error);
-    }
-    completions = list;
+  memcpy(batch_bytes_, requests_.records.data(), requests_.records.size());
+  const Napi::Value length = Napi::Number::New(env, static_cast<double>(requests_.records.size()));
+  const Napi::Value end = Napi::Number::New(env, requests_.end);
+  const Napi::Value tails = TakeTails(env);
+  requests_.records.clear();
+  requests_.end = 0;
+  // As the event loop calls into JavaScript: what was put off by the call is done after it.
+  listener_.MakeCallback(env.Global(), {length, tails, TakeCompletions(env), end});
+  if (env.IsExceptionPending()) {
+    napi_fatal_exception(env, env.GetAndClearPendingException().Value());
   }
-  listener_.Call({Napi::Number::New(env, static_cast<double>(inbox_.records.size())),
-                  TakeTails(env), completions, Napi::Number::New(env, inbox_.end)});
+}
+
+Napi::Value Channel::TakeCompletions(Napi::Env env) {
+  device_->Take(&completions_);
+  if (completions_.empty()) return env.Undefined();
+  Napi::Array list = Napi::Array::New(env, completions_.size() * 2);
+  uint32_t at = 0;
+  for (const Completion& completion : completions_) {
+    list[at++] = Napi::Number::New(env, completion.ticket);
+    list[at++] = Napi::Number::New(env, completion.error);
+  }
+  return list;
 }
 
 // The tails as Buffers over their own memory, which comes back to the pool when they are released.
 Napi::Value Channel::TakeTails(Napi::Env env) {
-  if (inbox_.tails.empty()) return env.Undefined();
-  Napi::Array list = Napi::Array::New(env, inbox_.tails.size());
-  for (uint32_t i = 0; i < inbox_.tails.size(); i++) {
-    const Tail& tail = inbox_.tails[i];
+  if (requests_.tails.empty()) return env.Undefined();
+  Napi::Array list = Napi::Array::New(env, requests_.tails.size());
+  for (uint32_t i = 0; i < requests_.tails.size(); i++) {
+    const Tail& tail = requests_.tails[i];
     list[i] = Bytes::New(
         env, tail.bytes, tail.length,
         [](Napi::Env, uint8_t*, TailOwner* owner) {
@@ -203,7 +238,7 @@ Napi::Value Channel::TakeTails(Napi::Env env) {
         },
         new TailOwner{device_->pool(), tail.bytes});
   }
-  inbox_.tails.clear();
+  requests_.tails.clear();
   return list;
 }
 

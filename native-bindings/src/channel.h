@@ -2,6 +2,7 @@
 #pragma once
 
 #include <napi.h>
+#include <uv.h>
 
 #include <memory>
 
@@ -27,15 +28,21 @@ class Channel : public Napi::ObjectWrap<Channel> {
   void Notify(const Napi::CallbackInfo& info);
   Napi::Value Stop(const Napi::CallbackInfo& info);
 
-  static void Deliver(napi_env env, napi_value, void* context, void*);
+  // The kernel has something to ask; something has completed.
+  static void OnReadable(uv_poll_t* poll, int status, int events);
+  static void OnWake(napi_env env, napi_value, void* context, void*);
   void Deliver(Napi::Env env);
   Napi::Value TakeTails(Napi::Env env);
+  Napi::Value TakeCompletions(Napi::Env env);
+  void StopReading();
   void Close();
   static void EnvironmentEnds(void* channel);
 
   std::shared_ptr<Device> device_;
   napi_threadsafe_function wake_ = nullptr;
-  Inbox inbox_;
+  uv_poll_t* poll_ = nullptr;
+  Requests requests_;
+  std::vector<Completion> completions_;
   Napi::Reference<Napi::Buffer<uint8_t>> batch_;
   Napi::Reference<Napi::Buffer<uint8_t>> head_;
   Napi::FunctionReference listener_;

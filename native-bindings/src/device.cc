@@ -1,14 +1,12 @@
 #include "device.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 #include <utility>
 
 namespace gvfs {
@@ -28,17 +26,8 @@ constexpr size_t kInlineFileBytes = 64 << 10;
 constexpr size_t kZeroBytes = 2 << 20;
 constexpr size_t kPooledBuffers = 16;
 constexpr std::chrono::seconds kStopLimit(2);
-
-// Ends a read(2) that waits for requests. A handler that does nothing, without SA_RESTART.
-int InterruptSignal() {
-  static const int signal = [] {
-    struct sigaction action = {};
-    action.sa_handler = [](int) {};
-    sigaction(SIGRTMIN + 7, &action, nullptr);
-    return SIGRTMIN + 7;
-  }();
-  return signal;
-}
+// Requests read in one round: the event loop has answers of the server to look after as well.
+constexpr int kRequestsAtOnce = 32;
 
 // One mapping of zeros for the whole process: all its pages are the kernel's zero page.
 const void* Zeros() {
@@ -65,36 +54,23 @@ Device::Device(int fd, size_t max_write, std::function<void()> wake)
       // One page beyond max_write: room for the longest names and for SETXATTR.
       pool_(std::make_shared<BufferPool>(max_write + 4096, kPooledBuffers)),
       scratch_(new uint8_t[kInlineFileBytes]) {
-  inbox_.records.reserve(kBatchBytes);
 }
 
 Device::~Device() {
-  for (const Tail& tail : inbox_.tails) pool_->Give(tail.bytes);
+  if (body_ != nullptr) pool_->Give(body_);
   if (fd_ >= 0) close(fd_);
 }
 
-void Device::Start(size_t device_threads, size_t io_threads) {
-  InterruptSignal();
+void Device::Start(size_t io_threads) {
   io_ = std::make_unique<WorkQueue>(io_threads);
   notices_ = std::make_unique<WorkQueue>(1);
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (size_t i = 0; i < device_threads; i++) {
-    std::thread thread([self = shared_from_this()] { self->Read(); });
-    pthread_setname_np(thread.native_handle(), "gvfs-fuse");
-    readers_.push_back(thread.native_handle());
-    thread.detach();  // it takes itself off `readers_`, under the lock, as its last act
-  }
 }
 
-void Device::Take(Inbox* out) {
-  out->records.clear();
-  out->tails.clear();
-  out->completions.clear();
+void Device::Take(std::vector<Completion>* out) {
+  out->clear();
   std::lock_guard<std::mutex> lock(mutex_);
-  std::swap(*out, inbox_);
-  inbox_.end = 0;
+  std::swap(*out, completions_);
   woken_ = false;
-  room_.notify_all();
 }
 
 int Device::Send(const iovec* parts, int count) { return WriteParts(fd_, parts, count); }
@@ -186,29 +162,19 @@ void Device::Notify(double ticket, std::vector<uint8_t> message) {
 void Device::BeginStop() {
   std::lock_guard<std::mutex> lock(mutex_);
   stopping_ = true;
-  room_.notify_all();
 }
 
 bool Device::Stop() {
   BeginStop();
-  const auto deadline = std::chrono::steady_clock::now() + kStopLimit;
-  bool clean;
-  {
-    std::unique_lock<std::mutex> lock(mutex_);
-    while (!readers_.empty() && std::chrono::steady_clock::now() < deadline) {
-      // Again and again: a signal that comes just before read(2) begins to wait is lost.
-      for (pthread_t thread : readers_) pthread_kill(thread, InterruptSignal());
-      idle_.wait_for(lock, std::chrono::milliseconds(5), [this] { return readers_.empty(); });
-    }
-    clean = readers_.empty();
-  }
+  bool clean = true;
   if (io_ != nullptr) {
+    const auto deadline = std::chrono::steady_clock::now() + kStopLimit;
     const auto left = [&] {
       return std::max(std::chrono::milliseconds(0),
                       std::chrono::duration_cast<std::chrono::milliseconds>(
                           deadline - std::chrono::steady_clock::now()));
     };
-    clean = io_->Stop(left()) && clean;
+    clean = io_->Stop(left());
     clean = notices_->Stop(left()) && clean;
   }
   const int fd = fd_.exchange(-1);
@@ -216,96 +182,67 @@ bool Device::Stop() {
   return clean;
 }
 
-void Device::Read() {
-  uint8_t* body = nullptr;
+void Device::Read(Requests* out) {
+  out->records.clear();
+  out->tails.clear();
+  out->end = 0;
   uint8_t head[kWriteHead];
-  while (!stopping_) {
-    if (body == nullptr) body = pool_->Take();
-    if (body == nullptr) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));  // no memory: try again
-      continue;
-    }
-    // Split so that the payload of a WRITE begins on a page. Post may need the slack at the end.
-    const iovec parts[2] = {{head, kWriteHead}, {body, pool_->size() - kWriteHead}};
+  for (int i = 0; i < kRequestsAtOnce; i++) {
+    if (body_ == nullptr) body_ = pool_->Take();
+    if (body_ == nullptr) return;  // no memory: the loop comes round and tries again
+    // Split so that the payload of a WRITE begins on a page. Add may need the slack at the end.
+    const iovec parts[2] = {{head, kWriteHead}, {body_, pool_->size() - kWriteHead}};
     const ssize_t length = readv(fd_, parts, 2);
     if (length < 0) {
       // ENOENT: the request was withdrawn while we took it.
-      if (errno == EINTR || errno == EAGAIN || errno == ENOENT) continue;
-      End(errno);
-      break;
+      if (errno == EINTR || errno == ENOENT) continue;
+      if (errno != EAGAIN) out->end = errno;
+      return;
     }
     const size_t head_length = std::min(static_cast<size_t>(length), kWriteHead);
-    if (!Post(head, head_length, &body, static_cast<size_t>(length) - head_length)) break;
+    Add(out, head, head_length, static_cast<size_t>(length) - head_length);
   }
-  if (body != nullptr) pool_->Give(body);
-  std::lock_guard<std::mutex> lock(mutex_);
-  const pthread_t self = pthread_self();
-  for (size_t i = 0; i < readers_.size(); i++) {
-    if (pthread_equal(readers_[i], self)) {
-      readers_.erase(readers_.begin() + static_cast<ptrdiff_t>(i));
-      break;
-    }
-  }
-  idle_.notify_all();
 }
 
-// Puts one message into the inbox. `*body` is set to nullptr when it was handed over as a tail.
-bool Device::Post(const uint8_t* head, size_t head_length, uint8_t** body, size_t body_length) {
+// Adds the message in `head` and `body_`. The body is set to nullptr when it became a tail.
+void Device::Add(Requests* out, const uint8_t* head, size_t head_length, size_t body_length) {
   uint32_t opcode = 0;
   if (head_length >= 8) memcpy(&opcode, head + 4, sizeof opcode);
   const bool large = head_length + body_length > kInlineBytes;
   // A large WRITE keeps its arguments in line; of any other large message only the header is.
   const bool in_place = large && opcode == kOpcodeWrite;
   if (large && !in_place) {
-    memmove(*body + (head_length - kInHeader), *body, body_length);
-    memcpy(*body, head + kInHeader, head_length - kInHeader);
+    memmove(body_ + (head_length - kInHeader), body_, body_length);
+    memcpy(body_, head + kInHeader, head_length - kInHeader);
     body_length += head_length - kInHeader;
     head_length = kInHeader;
   }
   const size_t inline_length = head_length + (large ? 0 : body_length);
-  const size_t padded = (inline_length + 7) / 8 * 8;
-
-  std::unique_lock<std::mutex> lock(mutex_);
-  room_.wait(lock, [&] {
-    return stopping_ || inbox_.records.size() + sizeof(RecordHead) + padded <= kBatchBytes;
-  });
-  if (stopping_) return false;
-  std::vector<uint8_t>& records = inbox_.records;
+  std::vector<uint8_t>& records = out->records;
   const RecordHead record = {static_cast<uint32_t>(inline_length), large ? 1u : 0u};
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&record);
   records.insert(records.end(), bytes, bytes + sizeof record);
   records.insert(records.end(), head, head + head_length);
-  if (!large) records.insert(records.end(), *body, *body + body_length);
+  if (!large) records.insert(records.end(), body_, body_ + body_length);
   records.resize((records.size() + 7) / 8 * 8);
-  if (large) {
-    inbox_.tails.push_back({*body, body_length});
-    *body = nullptr;
-  }
-  Wake(std::move(lock));
-  return true;
+  if (!large) return;
+  out->tails.push_back({body_, body_length});
+  body_ = nullptr;
 }
 
 // Ticket 0 asks for no completion unless it failed.
 void Device::Complete(double ticket, int error) {
   if (ticket == 0 && error == 0) return;
-  std::unique_lock<std::mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (stopping_) return;
-  inbox_.completions.push_back({ticket, error});
-  Wake(std::move(lock));
-}
-
-void Device::End(int error) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (stopping_ || inbox_.end != 0) return;
-  inbox_.end = error;
-  Wake(std::move(lock));
-}
-
-void Device::Wake(std::unique_lock<std::mutex> lock) {
+  completions_.push_back({ticket, error});
   if (woken_) return;
   woken_ = true;
   // Under the lock: BeginStop returns only when no call is under way.
   wake_();
 }
+
+static_assert(Device::kBatchBytes >= kRequestsAtOnce * (kInlineBytes + sizeof(RecordHead) + 8),
+              "one round of requests fits into a batch");
 
 }  // namespace gvfs

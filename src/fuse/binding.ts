@@ -51,7 +51,8 @@ export type BatchListener = (
 ) => void;
 
 export interface BindingChannel {
-  start(deviceThreads: number, ioThreads: number): void;
+  /** From here on the event loop reads requests and delivers batches. */
+  start(ioThreads: number): void;
   /** Sends the first `headLength` bytes of the head. */
   send(headLength: number): number;
   sendParts(headLength: number, parts: readonly Buffer[]): number;

@@ -11,7 +11,6 @@ import type { Binding, BindingChannel } from './binding.ts';
 import { BODY_START, type Device, type DeviceListener, HEAD_BODY_BYTES } from './device.ts';
 import { MAX_WRITE_BYTES } from './init.ts';
 
-const DEVICE_THREADS = 2;
 const IO_THREADS = 2;
 /** Replies from here on are copied to the kernel by an io thread. */
 const LATER_BYTES = 128 << 10;
@@ -56,7 +55,7 @@ export class NativeDevice implements Device {
   start(listener: DeviceListener): void {
     assert(this.#listener === undefined, 'device: started twice');
     this.#listener = listener;
-    this.#channel.start(DEVICE_THREADS, IO_THREADS);
+    this.#channel.start(IO_THREADS);
   }
 
   reply(unique: number, errno: number, bodyLength: number): number {

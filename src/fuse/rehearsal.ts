@@ -103,8 +103,9 @@ class Stage implements Device {
     _length: number,
     done: (errno: number) => void,
   ): void {
-    done(0);
-    this.#answer(Buffer.concat(parts));
+    const body = Buffer.concat(parts);
+    done(0); // the parts are given back
+    this.#answer(body);
   }
 
   replyZeros(_unique: number, length: number, done: (errno: number) => void): void {
