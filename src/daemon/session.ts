@@ -52,6 +52,7 @@ export class Session {
   /** Ends what `start` waits for. */
   readonly #cancel = new AbortController();
   #end: (end: SessionEnd) => void = () => undefined;
+  #terminations = 0;
   #endsAs: SessionEnd = 'unmounted';
   #giveUp: MountFailure = { kind: 'interrupted' };
 
@@ -82,9 +83,11 @@ export class Session {
 
   /**
    * Ends the mount, as SIGTERM asks: at once when nothing is open in it, else it leaves the tree
-   * and is served until the last user closes. The second time it ends whoever uses it.
+   * and is served until the last user closes. The second time it ends whoever uses it, and whatever
+   * the server has not taken.
    */
   terminate(): void {
+    this.#terminations += 1;
     this.#enter('terminate');
     switch (this.#state) {
       case 'cancelling':
@@ -94,7 +97,8 @@ export class Session {
         void this.#leave();
         return;
       case 'draining':
-        void this.#drain(FAULT_SETTLE_LIMIT_MS);
+        // The mount may have been ended otherwise: then this is the first word to us.
+        if (this.#terminations > 1) void this.#drain(FAULT_SETTLE_LIMIT_MS);
         return;
       case 'starting':
       case 'serving':

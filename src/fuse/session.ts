@@ -442,8 +442,7 @@ export class Session implements DeviceListener {
     this.counters.interrupts++;
     const pending = this.#pending.get(request.args.u64('EIO'));
     if (pending === undefined) {
-      // Answered already, or still on its way from the other device thread: the kernel asks again
-      // if it matters.
+      // Answered already: the kernel asks again if it matters.
       this.#device.reply(request.unique, Errno.EAGAIN, 0);
     } else if (!pending.answering) {
       this.#watched.add(pending);
