@@ -24,6 +24,8 @@ interface Stretch {
 
 /** How often a READ that ends too early is tried before it is an error. */
 const maxAttempts = 3;
+/** Well below what one writev(2) takes (Linux, IOV_MAX: 1024). */
+const maxParts = 512;
 
 export async function readFile(
   state: MountState,
@@ -218,10 +220,11 @@ function holdsOf(kept: readonly KeptRange[]): (() => void)[] {
   );
 }
 
+/** `bytes` in no more parts than go to the kernel at once: many small writes may lie in a range. */
 function reply(bytes: readonly Buffer[], releases: readonly (() => void)[]): ReadReply {
   return {
     kind: 'bytes',
-    bytes,
+    bytes: bytes.length > maxParts ? [Buffer.concat(bytes)] : bytes,
     release: () => {
       for (const release of releases) release();
     },

@@ -37,6 +37,8 @@ import type { ImageServer, Stability, WriteOk } from './ports.ts';
 const maxRounds = 16;
 /** WRITEs of lost bytes in flight at once. */
 const resendsInFlight = 8;
+/** A file with so many kept ranges is committed: what is kept of each costs more than its bytes. */
+const manyRanges = 4096;
 /** Attempts to commit what is left of a closed file, and the pause before each further one. */
 const leftoverAttempts = 6;
 const leftoverPauseMs = 1_000;
@@ -473,8 +475,8 @@ export class WriteBack {
 
   #startCommits(inode: Inode): void {
     const { commitFileBytes, commitTotalBytes } = this.#context.options;
-    const kept = inode.writes?.kept.sizeBytes ?? 0;
-    if (kept >= commitFileBytes) this.#commitInBackground(inode);
+    const { sizeBytes = 0, count = 0 } = inode.writes?.kept ?? {};
+    if (sizeBytes >= commitFileBytes || count >= manyRanges) this.#commitInBackground(inode);
     else if (this.#heldBytes >= commitTotalBytes) {
       const largest = this.#largest();
       if (largest !== undefined) this.#commitInBackground(largest);

@@ -53,6 +53,11 @@ export class KeptBytes {
     return this.#sizeBytes;
   }
 
+  /** How many ranges are kept. */
+  get count(): number {
+    return this.#ranges.length;
+  }
+
   get isEmpty(): boolean {
     return this.#ranges.length === 0;
   }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { MemoryServer } from './memory-server.ts';
-import { alice, by, errno, Mounted, O_RDONLY, O_WRONLY, value } from './mounted.ts';
+import { alice, by, errno, Mounted, O_RDONLY, O_RDWR, O_WRONLY, value } from './mounted.ts';
 
 describe('reads', () => {
   it('take three round trips from the mount to the first byte', async () => {
@@ -44,6 +44,29 @@ describe('reads', () => {
     assert.deepEqual(Buffer.concat(reply.bytes), bytes);
     reply.release();
     assert.equal(server.unreleasedReads, 0);
+  });
+
+  it('of many small writes have few parts: one writev(2) takes 1024', async () => {
+    const mounted = new Mounted();
+    mounted.server.putFile('/image', Buffer.alloc(6000, '.'));
+    const handle = await mounted.open('/image', O_RDWR);
+    const reader = await mounted.open('/image', O_RDONLY);
+    for (let at = 0; at < 3000; at++) await mounted.write(handle, at, 'x');
+    for (let at = 3000; at < 6000; at += 2) await mounted.write(handle, at, 'x');
+    for (const [from, to] of [
+      [0, 3000],
+      [0, 6000],
+    ] as const) {
+      const reply = value(await mounted.fs.read(by(alice), reader, from, to - from));
+      assert(reply.kind === 'bytes');
+      assert(reply.bytes.length < 1000, `${reply.bytes.length} parts`);
+      const expected = `${'x'.repeat(3000)}${'x.'.repeat(1500)}`;
+      assert.equal(Buffer.concat(reply.bytes).toString(), expected.slice(from, to));
+      reply.release();
+    }
+    value(await mounted.fsync(handle));
+    assert.equal(mounted.fs.figures().heldBytes, 0);
+    assert.equal(mounted.server.unreleasedReads, 0);
   });
 
   it('end early where the file was cut by another client', async () => {

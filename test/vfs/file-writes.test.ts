@@ -297,6 +297,15 @@ describe('writes', () => {
     for (let at = 0; at < 500; at++) assert.equal(bytes[at], Math.floor(at / 10));
   });
 
+  it('of a few bytes each are committed by number, not only by size', async () => {
+    const mounted = new Mounted();
+    const { handle } = await mounted.create('/image');
+    for (let at = 0; at < 5000; at++) await mounted.write(handle, at, 'x');
+    await settled();
+    assert.equal(mounted.server.count('commit'), 1);
+    assert(mounted.fs.figures().heldBytes < 1000);
+  });
+
   it('go out FILE_SYNC when memory is full and COMMITs fail', async () => {
     const mounted = new Mounted({ uncommittedMaxBytes: 4 });
     const { handle } = await mounted.create('/image');
