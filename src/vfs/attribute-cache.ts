@@ -66,7 +66,7 @@ export interface SizeEffect {
 
 /** Who is to know of what the attributes tell. */
 export interface AttributeWatcher {
-  changedByOthers(ino: Ino): void;
+  changedByOthers(ino: Ino, sizeToo: boolean): void;
   /** The directory could be searched by everybody, and now it cannot. */
   searchNarrowed(ino: Ino): void;
 }
@@ -139,7 +139,9 @@ export class AttributeCache {
       if (!later && attributes.ctimeNs <= known.ctimeNs) {
         return sameMoment(attributes, known) && this.undisturbed(state, stamp);
       }
-      if (!sameMoment(attributes, known) && !state.unsure) this.#watcher.changedByOthers(state.ino);
+      if (!sameMoment(attributes, known) && !state.unsure) {
+        this.#watcher.changedByOthers(state.ino, attributes.size !== known.size);
+      }
     }
     this.#learn(state, attributes, stamp, false);
     return true;
@@ -167,7 +169,7 @@ export class AttributeCache {
     const { before } = wcc ?? {};
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
     if (alone && known !== undefined && before !== undefined && !ours && !state.unsure) {
-      this.#watcher.changedByOthers(state.ino);
+      this.#watcher.changedByOthers(state.ino, before.size !== known.size);
     }
     const after = wcc?.after;
     if (after === undefined) {

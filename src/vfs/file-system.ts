@@ -202,8 +202,8 @@ export function createFileSystem(
           files.create(state, credentials, directory, checked, mode, flags),
         ),
       ),
-    open: ({ credentials }, ino, flags) =>
-      on(ino, 'open', (inode) => files.open(state, credentials, inode, flags)),
+    open: (caller, ino, flags) =>
+      on(ino, 'open', (inode) => files.open(state, caller, inode, flags)),
     read: (_caller, handle, offset, length) =>
       ifOpen(() => files.read(state, handle, offset, length)),
     write: (_caller, handle, offset, payload) => {

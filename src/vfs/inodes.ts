@@ -34,6 +34,8 @@ export interface Inode {
   /** Present once something was written. */
   writes: FileWrites | undefined;
   silly: SillyName | undefined;
+  /** While a name of it, that nobody had open, is being removed: who opens it now waits. */
+  leaving: Promise<unknown> | undefined;
   /** The kernel's uncollected lookups. */
   lookups: number;
   /** Open handles, and opens under way. */
@@ -42,6 +44,19 @@ export interface Inode {
   pins: number;
   /** The content version that the kernel's pages are not older than, from the last open. */
   openedVersion: number | undefined;
+  /**
+   * The size that the kernel takes the file to have, as far as it is known: what it was told last,
+   * and what it has written since.
+   */
+  toldSize: number | undefined;
+  /**
+   * The kernel was given notice of another's change of the size, upon which it drops attributes
+   * that are on their way: it may not know the size that it was told.
+   */
+  sizeInDoubt: boolean;
+  /** Opens that ask the server, and whether they found another's change that is not told yet. */
+  openChecks: number;
+  changeUntold: boolean;
   /** The server said ESTALE: names that lead here are looked up again. */
   stale: boolean;
   /** Its last name was removed by us. */
@@ -104,6 +119,7 @@ export class InodeTable {
     if (inode === undefined || inode === this.root) return;
     assert(lookups <= inode.lookups, `forget ${lookups} of ${inode.lookups} lookups`);
     inode.lookups -= lookups;
+    if (inode.lookups === 0) inode.toldSize = undefined;
     this.settle(inode);
   }
 
@@ -139,10 +155,15 @@ export class InodeTable {
       refresh: undefined,
       writes: undefined,
       silly: undefined,
+      leaving: undefined,
       lookups: 0,
       opens: 0,
       pins: 0,
       openedVersion: undefined,
+      toldSize: undefined,
+      sizeInDoubt: false,
+      openChecks: 0,
+      changeUntold: false,
       stale: false,
       unlinked: false,
     };

@@ -72,6 +72,8 @@ function offer(
     listed.found = undefined;
     return true;
   }
+  const inode = state.inodes.get(entry.ino);
+  if (inode !== undefined) inode.toldSize = undefined;
   state.inodes.forget(entry.ino, 1);
   return false;
 }

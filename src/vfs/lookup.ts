@@ -57,20 +57,24 @@ export async function ask(
   directory: Inode,
   name: Name,
 ): Outcome<Found> {
-  const version = directory.attributes.contentVersion;
+  const { contentVersion: version, accessVersion } = directory.attributes;
   const stamp = state.attributes.stamp();
+  const learnSearch = (agreed: boolean): void => {
+    if (!agreed && accessVersion !== directory.attributes.accessVersion) return;
+    state.learnAccess(directory, as, stamp, Access.LOOKUP, Access.LOOKUP);
+  };
   const result = await state.server.lookup(as, directory.file, name);
   if (!result.ok) {
     const { error } = result;
     const agreed = state.attributes.observe(directory.attributes, error.attributes, stamp);
     if (error.errno !== 'ENOENT') return state.failed(directory, error);
-    state.learnAccess(directory, as, stamp, Access.LOOKUP, Access.LOOKUP);
+    learnSearch(agreed);
     const cached = remember(state, directory, name, undefined, stamp, version, agreed);
     return ok({ inode: undefined, attributes: undefined, cached });
   }
   const { file, attributes, directory: directoryAttributes } = result.value;
   const agreed = state.attributes.observe(directory.attributes, directoryAttributes, stamp);
-  state.learnAccess(directory, as, stamp, Access.LOOKUP, Access.LOOKUP);
+  learnSearch(agreed);
   const inode = state.inodes.intern(file);
   const shown = await takeIn(state, as, inode, attributes, stamp);
   if (!shown.ok) return shown;

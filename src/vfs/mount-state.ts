@@ -49,6 +49,8 @@ export class MountState {
   readonly writes: WriteBack;
   /** Work that no caller waits for, and that closing does. */
   readonly background = new Set<Promise<void>>();
+  /** The threads whose open was answered ESTALE: the kernel looks the path up again, but once. */
+  readonly sentBack = new Set<number>();
   /** False once a server said that it has no READDIRPLUS. */
   hasReaddirplus: boolean;
   closing = false;
@@ -60,7 +62,7 @@ export class MountState {
     this.events = events;
     this.hasReaddirplus = options.readdirplus;
     const attributes = new AttributeCache(options, clock, {
-      changedByOthers: (ino) => events.changedByOthers?.(ino),
+      changedByOthers: (ino, sizeToo) => this.#changedByOthers(ino, sizeToo),
       searchNarrowed: (ino) => this.#revokeNames(ino),
     });
     this.attributes = attributes;
@@ -143,19 +145,25 @@ export class MountState {
   /** All ACCESS bits that the caller has now; the attributes come along. */
   async askAccess(as: Credentials, inode: Inode): Outcome<number> {
     const stamp = this.attributes.stamp();
+    const version = inode.attributes.accessVersion;
     const result = await this.server.access(as, inode.file, allAccess);
     if (!result.ok) return this.failed(inode, result.error);
     const { granted, attributes } = result.value;
-    this.attributes.observe(inode.attributes, attributes, stamp);
+    const agreed = this.attributes.observe(inode.attributes, attributes, stamp);
     if (attributes === undefined) {
       const asked = await this.getattr(as, inode);
       if (!asked.ok) return asked;
     }
-    this.learnAccess(inode, as, stamp, allAccess, granted);
+    if (agreed || version === inode.attributes.accessVersion) {
+      this.learnAccess(inode, as, stamp, allAccess, granted);
+    }
     return ok(granted);
   }
 
-  /** Keeps what the server allowed, unless a change of ours may have overtaken the answer. */
+  /**
+   * Keeps what the server allowed, unless a change of ours may have overtaken the answer. That no
+   * change of another's has, as far as is known, is the caller's to see.
+   */
   learnAccess(inode: Inode, as: Credentials, stamp: Stamp, asked: number, granted: number): void {
     const { attributes, access } = inode;
     if (!this.attributes.undisturbed(attributes, stamp)) return;
@@ -198,13 +206,26 @@ export class MountState {
     return this.failed(inode, localError('ESTALE', operation));
   }
 
+  /** An open that is under way decides how the kernel learns of what it has found. */
+  #changedByOthers(ino: Ino, sizeToo: boolean): void {
+    const inode = this.inodes.get(ino);
+    if (inode !== undefined && inode.openChecks > 0) {
+      inode.changeUntold = true;
+      return;
+    }
+    if (inode !== undefined && sizeToo) inode.sizeInDoubt = true;
+    this.events.changedByOthers?.(ino);
+  }
+
   #revokeNames(directory: Ino): void {
     if (!this.options.allowOther) return;
     const names = this.names.namesIn(directory);
     if (names.length > 0) this.events.namesRevoked?.(directory, names);
   }
 
+  /** Attributes for the kernel, which believes their size at once. */
   attr(inode: Inode, attributes: Attributes): Attr {
+    inode.toldSize = attributes.size;
     const attributesValidMs = this.attributes.remainingMs(inode.attributes);
     return { ino: inode.ino, attributes, attributesValidMs };
   }

@@ -8,6 +8,7 @@
  * N3  A call that was sent more than once may have done its work the first time: a REMOVE answered
  *     NOENT is a success, an EXIST is looked at.
  * N4  A name whose file is open here is never removed: the file is hidden first (silly-rename.ts).
+ *     Who opens a file while its name is being removed waits for the outcome.
  */
 import type { Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
@@ -154,7 +155,7 @@ export async function unlink(
   if (inode !== undefined && mustHide(inode)) {
     return hideOpenFile(state, as, directory, name, inode);
   }
-  return removeName(state, as, directory, name, inode);
+  return whileLeaving(inode, removeName(state, as, directory, name, inode));
 }
 
 export async function rmdir(
@@ -192,9 +193,21 @@ export async function rename(
   if (replaced !== undefined && replaced !== source && mustHide(replaced)) {
     return renameOverOpen(state, as, from, to, replaced);
   }
-  const renamed = await renameName(state, as, from, to);
-  if (renamed.ok && replaced !== undefined && replaced !== source) nameRemoved(state, replaced);
+  if (replaced === undefined || replaced === source) return renameName(state, as, from, to);
+  const renamed = await whileLeaving(replaced, renameName(state, as, from, to));
+  if (renamed.ok) nameRemoved(state, replaced);
   return renamed;
+}
+
+/** Makes opens of the inode wait for the call that takes a name from it. */
+async function whileLeaving(inode: Inode | undefined, call: Outcome<void>): Outcome<void> {
+  if (inode === undefined) return call;
+  inode.leaving = call;
+  try {
+    return await call;
+  } finally {
+    if (inode.leaving === call) inode.leaving = undefined;
+  }
 }
 
 /** N4: the open file goes out of the way first, and comes back if the rename fails. */

@@ -4,6 +4,9 @@
  * - Every open asks the server for this caller's permission and the file's present attributes in
  *   one ACCESS: that is close-to-open consistency. The kernel keeps its pages only if nobody else
  *   has changed the file since the last open.
+ * - An open does not tell the kernel of the size, and a write in append mode goes where the kernel
+ *   takes the end to be. So an open of a file whose size the kernel does not know is sent back once:
+ *   upon ESTALE the kernel looks the name up again, and learns it.
  * - A created file's handle is not checked: who made a file may write it, whatever its mode.
  */
 import type { HandleId, Name } from '../base/brand.ts';
@@ -17,7 +20,7 @@ import { closeInode } from './last-close.ts';
 import { ask } from './lookup.ts';
 import type { MountState } from './mount-state.ts';
 import { type Made, makeObject } from './naming.ts';
-import type { Entry, Opened, Outcome, Payload, ReadReply } from './operations.ts';
+import type { Caller, Entry, Opened, Outcome, Payload, ReadReply } from './operations.ts';
 import { Access, type Stability } from './ports.ts';
 import { applyChanges } from './set-attributes.ts';
 
@@ -37,14 +40,37 @@ const SEEK_HOLE = 4;
 
 export async function open(
   state: MountState,
+  { credentials: as, pid }: Caller,
+  inode: Inode,
+  flags: number,
+): Outcome<Opened> {
+  const again = state.sentBack.delete(pid);
+  const opened = await openFound(state, as, inode, flags, () =>
+    again ? ok(undefined) : sizeIsKnown(state, inode, flags),
+  );
+  if (!opened.ok && opened.error.errno === 'ESTALE' && !again) state.sentBack.add(pid);
+  return opened;
+}
+
+/** `mayGoOn`: asked when the server has said yes, and before anything is changed. */
+async function openFound(
+  state: MountState,
   as: Credentials,
   inode: Inode,
   flags: number,
+  mayGoOn: () => Result<void, FsError>,
 ): Outcome<Opened> {
   if (isReadOnlyRefused(state, flags)) return err(localError('EROFS', 'open'));
   // Counted from now on: a file that is being opened must not be removed under its opener.
   inode.opens += 1;
-  const checked = await checkOpen(state, as, inode, flags);
+  await inode.leaving;
+  inode.openChecks += 1;
+  const checked = await checkOpen(state, as, inode, flags, mayGoOn);
+  inode.openChecks -= 1;
+  if (inode.changeUntold && inode.openChecks === 0) {
+    inode.changeUntold = false;
+    state.events.changedByOthers?.(inode.ino);
+  }
   if (!checked.ok) {
     closeInode(state, inode);
     return checked;
@@ -104,8 +130,11 @@ export async function write(
   const soon = file.syncs.expectsSync(length);
   const stability = soon ? 'fileSync' : file.stability;
   const written = await state.writes.write(file.inode, file.as, offset, payload, stability);
-  if (!written.ok && written.error.errno === 'ESTALE')
-    return state.failed(file.inode, written.error);
+  if (!written.ok) {
+    return written.error.errno === 'ESTALE' ? state.failed(file.inode, written.error) : written;
+  }
+  const { toldSize } = file.inode;
+  if (toldSize !== undefined) file.inode.toldSize = Math.max(toldSize, offset + written.value);
   return written;
 }
 
@@ -159,6 +188,7 @@ async function checkOpen(
   as: Credentials,
   inode: Inode,
   flags: number,
+  mayGoOn: () => Result<void, FsError>,
 ): Outcome<void> {
   const wanted = accessWanted(flags);
   const granted = await state.askAccess(as, inode);
@@ -168,9 +198,21 @@ async function checkOpen(
   const named = state.refuseNameless(inode, 'open');
   if (!named.ok) return named;
   if ((granted.value & wanted) !== wanted) return err(localError('EACCES', 'open'));
-  if ((flags & O_TRUNC) === 0) return ok(undefined);
+  const going = mayGoOn();
+  if (!going.ok || (flags & O_TRUNC) === 0) return going;
   const truncated = await applyChanges(state, as, inode, { size: 0 });
   return truncated.ok ? ok(undefined) : truncated;
+}
+
+/** ESTALE, unless the kernel knows the size or sets it. */
+function sizeIsKnown(state: MountState, inode: Inode, flags: number): Result<void, FsError> {
+  const isTold = !inode.sizeInDoubt && inode.toldSize === state.shown(inode)?.size;
+  if (isTold || (flags & O_TRUNC) !== 0) return ok(undefined);
+  inode.sizeInDoubt = false;
+  // No notice, which would make the kernel drop what the lookup is about to tell; and it drops its
+  // pages when the open comes again.
+  inode.changeUntold = false;
+  return err(localError('ESTALE', 'open', 'open: the size has changed, it is to be looked up'));
 }
 
 function accessWanted(flags: number): number {
@@ -260,7 +302,8 @@ async function openExisting(
   if (inode === undefined || attributes === undefined) return err(localError('ENOENT', 'create'));
   // The kernel follows a symbolic link, and refuses what is no file, once it knows of it.
   if (attributes.type !== 'regular') return err(localError('ESTALE', 'create'));
-  const opened = await open(state, as, inode, flags);
+  // The size goes to the kernel with the answer.
+  const opened = await openFound(state, as, inode, flags, () => ok(undefined));
   if (!opened.ok) return opened;
   const shown = state.shown(inode) ?? attributes;
   const entry = state.entry(inode, shown, state.nameValidMs(directory));

@@ -81,6 +81,31 @@ print('as expected')`,
   });
 });
 
+describe('appending', () => {
+  it('goes to the end that another client has left, whatever the kernel believed', async () => {
+    await withMount({ server: WATCHFUL, options: FOR_LONG }, async (mount) => {
+      const direct = join(mount.serverDirectory, 'log');
+      writeFileSync(direct, 'begin\n');
+      await mount.children.python(
+        `import os, sys
+def append(path, line):
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, line)
+    os.close(fd)
+path, direct = sys.argv[1:]
+for _ in range(20):
+    os.stat(path)
+    append(direct, b'theirs\\n')
+    append(path, b'ours\\n')
+    append(path, b'ours\\n')`,
+        [join(mount.mountpoint, 'log'), direct],
+      );
+      const expected = `begin\n${'theirs\nours\nours\n'.repeat(20)}`;
+      assert.equal(readFileSync(direct, 'utf8'), expected);
+    });
+  });
+});
+
 describe('attributes and names', () => {
   it('are seen anew when their time is over', async () => {
     await withMount({ server: WATCHFUL, options: BRIEFLY }, async (mount) => {

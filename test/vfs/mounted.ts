@@ -86,9 +86,11 @@ export class Mounted {
     return entry;
   }
 
+  /** As a kernel opens: upon ESTALE it looks the path up again, once. */
   async open(path: string, flags: number, as = alice): Promise<HandleId> {
-    const { ino } = await this.walk(path, as);
-    return value(await this.fs.open(by(as), ino, flags)).handle;
+    const opened = await this.fs.open(by(as), (await this.walk(path, as)).ino, flags);
+    if (errno(opened) !== 'ESTALE') return value(opened).handle;
+    return value(await this.fs.open(by(as), (await this.walk(path, as)).ino, flags)).handle;
   }
 
   async create(

@@ -207,11 +207,32 @@ describe('open', () => {
     assert.equal((await open()).keepCache, true);
     await mounted.write(handle, 0, 'own');
     assert.equal((await open()).keepCache, true, 'our own writes are in the pages');
-    mounted.server.putFile('/file', 'other');
+    mounted.server.putFile('/file', 'new');
     assert.equal((await open()).keepCache, false);
-    assert.deepEqual(changed, [ino]);
+    mounted.server.putFile('/file', 'other');
+    const unaware = await mounted.fs.open(by(alice), ino, O_RDWR);
+    assert.equal(errno(unaware), 'ESTALE', 'the kernel is to look the size up first');
+    assert.equal((await mounted.walk('/file')).attributes.size, 5);
+    assert.equal((await open()).keepCache, false);
+    assert.deepEqual(changed, [ino], 'no notice that the lookup would race with');
     assert.equal(await mounted.size(ino), 5, 'close-to-open');
     assert.equal((await open()).keepCache, true);
+  });
+
+  it('sends a thread back for the size once, and not for ever', async () => {
+    const mounted = new Mounted();
+    mounted.server.putFile('/file', 'one');
+    const { ino } = await mounted.walk('/file');
+    const open = () => mounted.fs.open(by(alice), ino, O_RDWR);
+    mounted.server.putFile('/file', 'longer');
+    assert.equal(errno(await open()), 'ESTALE');
+    mounted.server.putFile('/file', 'still longer');
+    const { handle } = value(await open());
+    mounted.fs.release(handle);
+    assert.equal(errno(await open()), 'ESTALE');
+    await mounted.walk('/file');
+    await mounted.write(value(await open()).handle, 12, ', by us');
+    value(await open());
   });
 
   it('truncates when asked', async () => {

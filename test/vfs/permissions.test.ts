@@ -2,7 +2,19 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ROOT_INO } from '../../src/vfs/operations.ts';
 import { MemoryServer, rootUser } from './memory-server.ts';
-import { alice, bob, by, errno, Mounted, name, O_RDONLY, O_RDWR, value } from './mounted.ts';
+import {
+  alice,
+  bob,
+  by,
+  errno,
+  gate,
+  Mounted,
+  name,
+  O_RDONLY,
+  O_RDWR,
+  settled,
+  value,
+} from './mounted.ts';
 
 function withPrivateDirectory(): Mounted {
   const mounted = new Mounted();
@@ -128,6 +140,28 @@ describe('permissions', () => {
     assert.equal(errno(await fs.setattr(by(bob), ino, { mode: 0o666 })), 'EPERM');
     assert.equal(mounted.server.bytesOf('/alices/file').toString(), 'x');
   });
+
+  for (const procedure of ['access', 'lookup'] as const) {
+    it(`that were taken back while a slow ${procedure} told of them are not remembered`, async () => {
+      const mounted = new Mounted();
+      const { server, fs } = mounted;
+      server.putDirectory('/open', 0o777);
+      server.putFile('/open/file', 'x');
+      const { ino } = await mounted.walk('/open', alice);
+      const hold = gate();
+      server.after = (call) =>
+        call.procedure === procedure && call.as === bob ? hold.opened : undefined;
+      const asked =
+        procedure === 'access' ? fs.access(by(bob), ino, 1) : fs.lookup(by(bob), ino, name('file'));
+      await settled();
+      server.setMode('/open', 0o700);
+      mounted.clock.advance(120_000);
+      value(await fs.getattr(by(rootUser), ino));
+      hold.open();
+      await asked;
+      assert.equal(errno(await fs.access(by(bob), ino, 1)), 'EACCES');
+    });
+  }
 
   it('of READDIR are asked at opendir', async () => {
     const mounted = withPrivateDirectory();

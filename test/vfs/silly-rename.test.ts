@@ -145,6 +145,29 @@ describe('an open file', () => {
     assert.deepEqual(server.namesIn('/other'), []);
   });
 
+  for (const how of ['unlink', 'rename'] as const) {
+    it(`is never one whose name is just leaving it by ${how}`, async () => {
+      const mounted = new Mounted();
+      const { fs, server } = mounted;
+      server.putFile('/file', 'old');
+      server.putFile('/next', 'new');
+      const { ino } = await mounted.walk('/file');
+      const hold = gate();
+      server.before = (call) =>
+        call.procedure === 'rename' || call.procedure === 'remove' ? hold.opened : undefined;
+      const leaving =
+        how === 'unlink'
+          ? fs.unlink(by(alice), ROOT_INO, name('file'))
+          : fs.rename(by(alice), ROOT_INO, name('next'), ROOT_INO, name('file'), 0);
+      await settled();
+      const opening = fs.open(by(alice), ino, O_RDWR);
+      await settled();
+      hold.open();
+      value(await leaving);
+      assert.equal(errno(await opening), 'ESTALE', 'the kernel looks the name up again');
+    });
+  }
+
   it('is found by its name though the name is not cached', async () => {
     const mounted = new Mounted({ nameCacheEntries: 1, lookupcache: 'none' });
     const { fs, server } = mounted;

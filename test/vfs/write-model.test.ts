@@ -200,7 +200,7 @@ class Run {
         return;
       }
       case 'reopen': {
-        const handle = value(await fs.open(by(alice), this.#ino, O_RDWR)).handle;
+        const handle = await this.#mounted.open('/image', O_RDWR);
         value(await fs.flush(by(alice), this.#handle));
         fs.release(this.#handle);
         this.#handle = handle;
