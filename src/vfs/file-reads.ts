@@ -79,6 +79,7 @@ async function fetch(
   end: number,
 ): Outcome<Stretch> {
   const { readMax } = state.server.limits;
+  if (end - start <= readMax) return fetchPart(state, as, inode, start, end);
   const parts: Outcome<Stretch>[] = [];
   for (let at = start; at < end; at += readMax) {
     parts.push(fetchPart(state, as, inode, at, Math.min(at + readMax, end)));
