@@ -11,7 +11,7 @@
  */
 import type { FileHandle } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
-import { ok } from '../base/result.ts';
+import { err, ok } from '../base/result.ts';
 import type { Stamp } from './attribute-cache.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
@@ -110,14 +110,18 @@ export class DirectoryStream {
       return ok(undefined);
     }
     const { answer } = page.value;
+    const last = answer.entries.at(-1);
+    // It would be asked for again for ever; taken for the end, it would hide what is there.
+    if (!answer.eof && (last === undefined || last.cookie === this.#cookie)) {
+      const message = 'READDIR: the server does not get on with its listing';
+      return err({ errno: 'EIO', code: 'PROTOCOL', operation: 'READDIR', message });
+    }
     for (const entry of answer.entries) {
       if (this.#given?.has(nameKey(entry.name)) !== true) {
         this.#entries.push(listed(entry, page.value));
       }
     }
-    const last = answer.entries.at(-1);
-    // No entry and no end would be asked for again for ever.
-    this.#atEnd = answer.eof || last === undefined;
+    this.#atEnd = answer.eof;
     this.#cookie = last?.cookie ?? this.#cookie;
     this.#verifier = answer.verifier;
     if (!this.#atEnd) this.#next = this.#fetch();

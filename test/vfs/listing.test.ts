@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { HandleId, Ino } from '../../src/base/brand.ts';
+import { ok } from '../../src/base/result.ts';
 import { ROOT_INO } from '../../src/vfs/operations.ts';
 import type { VfsOptions } from '../../src/vfs/options.ts';
 import { alice, by, errno, Mounted, name, settled, value } from './mounted.ts';
@@ -69,6 +70,24 @@ describe('a listing', () => {
     mounted.server.putFile('/new', 'x');
     const { names } = await mounted.list(handle);
     assert.deepEqual(names, ['.', '..', 'file0', 'file2', 'new']);
+  });
+
+  it('fails where the server gives the same page for ever, or none', async () => {
+    for (const stuck of ['same', 'none'] as const) {
+      const mounted = mountedWith(30);
+      const handle = await openRoot(mounted);
+      const { server } = mounted;
+      const honest = server.readdir.bind(server);
+      server.hasReaddirplus = false;
+      server.readdir = async (as, directory, _cookie, verifier, countBytes) => {
+        const page = await honest(as, directory, 0n, verifier, countBytes);
+        if (!page.ok) return page;
+        const entries = stuck === 'same' ? page.value.entries : [];
+        return ok({ ...page.value, entries, eof: false });
+      };
+      const listed = await mounted.fs.readdir(by(alice), handle, 0n, false, () => true);
+      assert.equal(errno(listed), 'EIO', stuck);
+    }
   });
 
   it('goes on when the server no longer knows its cookie, without saying a name twice', async () => {
