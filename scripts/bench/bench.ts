@@ -68,11 +68,11 @@ async function measureLink(link: LinkShape): Promise<Figures> {
 function work(link: LinkShape): { effort: Effort; imageBytes: number } {
   switch (link.name) {
     case 'lan':
-      return { imageBytes: 256 << 20, effort: { writeBytes: 128 << 20, seconds: 3 } };
+      return { imageBytes: 256 << 20, effort: { writeBytes: 128 << 20, seconds: 3, names: 200 } };
     case 'wan':
-      return { imageBytes: 64 << 20, effort: { writeBytes: 32 << 20, seconds: 4 } };
+      return { imageBytes: 64 << 20, effort: { writeBytes: 32 << 20, seconds: 4, names: 30 } };
     default:
-      return { imageBytes: 1 << 30, effort: { writeBytes: 512 << 20, seconds: 3 } };
+      return { imageBytes: 1 << 30, effort: { writeBytes: 512 << 20, seconds: 3, names: 1000 } };
   }
 }
 

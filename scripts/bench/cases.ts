@@ -7,12 +7,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { fio } from './fio.ts';
-import { IMAGE, LISTED_FILES, SCRATCH, type Site } from './site.ts';
+import { IMAGE, SCRATCH, type Site } from './site.ts';
 
 /** How much work a case does; less on a slower link. */
 export interface Effort {
   readonly writeBytes: number;
   readonly seconds: number;
+  /** Files to create and unlink. */
+  readonly names: number;
 }
 
 export interface Target {
@@ -90,7 +92,7 @@ export async function measure(
     return (await fio(job)).write.operationsPerSecond;
   });
   if (wanted.has('create') || wanted.has('unlink')) {
-    const names = await workload('names', directory, LISTED_FILES);
+    const names = await workload('names', directory, effort.names);
     await run('create', async () => names.create ?? Number.NaN);
     await run('unlink', async () => names.unlink ?? Number.NaN);
   }

@@ -42,7 +42,7 @@ export interface Mount {
 
 export const IMAGE = 'image.raw';
 export const SCRATCH = 'scratch.raw';
-export const LISTED_FILES = 1000;
+const LISTED_FILES = 1000;
 
 export class Site {
   readonly server: Ganesha;
