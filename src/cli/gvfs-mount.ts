@@ -3,7 +3,9 @@
  * gvfs-mount SERVER:/EXPORT DIRECTORY: mounts, and returns when the mount answers. Errors are one
  * sentence on standard error; the exit status is mount(8)'s.
  */
-import { basename, resolve } from 'node:path';
+import { stat } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ok, type Result } from '../base/result.ts';
 import { defaultLogFile } from '../config/default-paths.ts';
 import { formatSource } from '../config/mount-source.ts';
@@ -14,6 +16,8 @@ import { type MountRequest, parseMountCommand } from './mount-command.ts';
 import { type CommandError, ExitStatus, report, sentence } from './mount-errors.ts';
 
 const name = basename(process.argv[1] ?? '') === 'mount.gvfs' ? 'mount.gvfs' : 'gvfs-mount';
+
+const FIRST_TOUCH_LIMIT_MS = 1000;
 
 async function main(): Promise<ExitStatus> {
   const parsed = parseMountCommand(
@@ -63,6 +67,7 @@ async function inBackground(
   process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
   const mounted = await mountInBackground(plan, interrupted.signal);
   if (!mounted.ok) return mounted;
+  if (mounted.value.kind === 'ready') await firstTouch(plan.mountpoint);
   const source = formatSource(plan.source);
   if (mounted.value.kind === 'retrying') {
     const { what } = report(mounted.value.failure);
@@ -71,6 +76,18 @@ async function inBackground(
     process.stdout.write(`${name}: ${source} is mounted on ${plan.mountpoint}\n`);
   }
   return ok(ExitStatus.success);
+}
+
+/**
+ * Uses the mount once, from this process that may: whoever comes next finds it warm. What is asked
+ * is known to the daemon already; a mount that hangs all the same is not ours to wait for.
+ */
+async function firstTouch(mountpoint: string): Promise<void> {
+  const names = ['', ...Array.from({ length: 8 }, (_, at) => `.gvfs-${at}`)];
+  const touched = (async () => {
+    for (const name of names) await stat(join(mountpoint, name)).catch(() => undefined);
+  })();
+  await Promise.race([touched, sleep(FIRST_TOUCH_LIMIT_MS)]);
 }
 
 function logPlan({ settings, foreground }: MountRequest): LogPlan {
