@@ -132,7 +132,6 @@ export const NotifyCode = {
 } as const;
 
 /** The unique of an INTERRUPT is its request's, with this bit set. */
-export const FUSE_INT_REQ_BIT = 1;
 
 /** Sizes of the fixed structures, in bytes. */
 export const Size = {

@@ -76,7 +76,7 @@ export interface Notices {
   invalidateEntry(parent: Ino, name: Name): Promise<void>;
 }
 
-/** What the two sides of the mount have agreed on, for `status` and the log. */
+/** What the two sides of the mount have agreed on, for the log. */
 export interface Capabilities {
   readonly protocol: string;
   readonly maxReadBytes: number;

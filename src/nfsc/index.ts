@@ -3,7 +3,7 @@
  *
  * @example
  * ```ts
- * import { Nfs3Client } from 'gvfs/nfsc';
+ * import { type Name, Nfs3Client } from 'gvfs/nfsc';
  *
  * const mounted = await Nfs3Client.mount({ server: 'images.example.org', exportPath: '/vm' });
  * if (!mounted.ok) throw new Error(mounted.error.message);
