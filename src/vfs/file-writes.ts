@@ -33,6 +33,11 @@ import type { Outcome, Payload } from './operations.ts';
 import type { VfsOptions } from './options.ts';
 import type { ImageServer, Stability, WriteOk } from './ports.ts';
 
+/**
+ * A write that is longer goes out in parts of this size, all in flight: the server works on one
+ * while the next is on its way, which a single writer, who waits for each write, gets no other way.
+ */
+const overlapBytes = 512 * 1024;
 /** COMMIT and resend rounds of one commit, for servers that restart again and again. */
 const maxRounds = 16;
 /** WRITEs of lost bytes in flight at once. */
@@ -142,14 +147,14 @@ export class WriteBack {
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterRange(offset, offset + length);
     try {
-      const { writeMax } = this.#context.server.limits;
+      const partBytes = Math.min(this.#context.server.limits.writeMax, overlapBytes);
       const parts: Outcome<number>[] = [];
-      for (let at = 0; at < length; at += writeMax) {
-        const bytes = payload.bytes.subarray(at, Math.min(at + writeMax, length));
+      for (let at = 0; at < length; at += partBytes) {
+        const bytes = payload.bytes.subarray(at, Math.min(at + partBytes, length));
         const how = mayKeep ? stability : 'fileSync';
         parts.push(this.#writePart(inode, as, offset + at, bytes, memory, how));
       }
-      return await writtenFromStart(parts, writeMax);
+      return await writtenFromStart(parts, partBytes);
     } finally {
       leave();
       memory.drop();

@@ -47,7 +47,7 @@ export const defaultVfsOptions: VfsOptions = {
   readOnly: false,
   allowOther: true,
   nameCacheEntries: 50_000,
-  commitFileBytes: 8 * 1024 * 1024,
+  commitFileBytes: 4 * 1024 * 1024,
   commitTotalBytes: 48 * 1024 * 1024,
   uncommittedMaxBytes: 80 * 1024 * 1024,
   copyBelowBytes: 512 * 1024,
