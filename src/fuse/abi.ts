@@ -131,8 +131,6 @@ export const NotifyCode = {
   FUSE_NOTIFY_STORE: 4,
 } as const;
 
-/** The unique of an INTERRUPT is its request's, with this bit set. */
-
 /** Sizes of the fixed structures, in bytes. */
 export const Size = {
   fuse_in_header: 40,
