@@ -21,6 +21,28 @@ describe('writes', () => {
     assert.equal(mounted.fs.figures().heldBytes, 0);
   });
 
+  it('that are long go out in parts, all at once, and arrive whole', async () => {
+    const mounted = new Mounted();
+    const { server } = mounted;
+    const { handle } = await mounted.create('/image');
+    const bytes = Buffer.alloc(1 << 20, 'a long write ');
+    const answers = gate();
+    let inFlight = 0;
+    server.before = ({ procedure }) => {
+      if (procedure !== 'write') return undefined;
+      inFlight += 1;
+      return answers.opened;
+    };
+    const writing = mounted.write(handle, 4096, bytes);
+    await settled();
+    assert.equal(inFlight, 2);
+    answers.open();
+    assert.equal(value(await writing), bytes.length);
+    value(await mounted.fsync(handle));
+    assert(server.stableBytesOf('/image').subarray(4096).equals(bytes));
+    assert.equal(mounted.payloads, 0);
+  });
+
   it('are sent again when the server restarted before the COMMIT', async () => {
     const resent: number[] = [];
     const mounted = new Mounted({}, { resending: (_ino, bytes) => resent.push(bytes) });
