@@ -40,13 +40,13 @@ async function mount(request: MountRequest): Promise<Result<ExitStatus, CommandE
   const checked = await checkMountpoint(path);
   if (!checked.ok) return checked;
   const mountpoint = checked.value;
-  const { source, settings, ignored } = request;
+  const { source, settings, notes } = request;
   const log = logPlan(request);
   if (log.file !== undefined && liesBeneath(log.file, mountpoint)) {
     return { ok: false, error: { kind: 'logInside', file: log.file, mountpoint } };
   }
   if (request.fake) return ok(ExitStatus.success);
-  const plan: MountPlan = { source, mountpoint, settings, ignored, log };
+  const plan: MountPlan = { source, mountpoint, settings, notes, log };
   return request.foreground ? inForeground(plan) : inBackground(plan, request.verbose);
 }
 

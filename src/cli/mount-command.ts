@@ -20,7 +20,7 @@ export interface MountRequest {
   /** As it was given. */
   readonly mountpoint: string;
   readonly settings: Settings;
-  readonly ignored: ParsedOptions['ignored'];
+  readonly notes: ParsedOptions['notes'];
   readonly foreground: boolean;
   /** Look at everything and mount nothing (mount --fake). */
   readonly fake: boolean;
@@ -80,13 +80,13 @@ function request(
   const texts = [...(flags.options ?? []), ...fromLongFlags(flags)];
   const parsed = parseOptions(texts, { sloppy: flags.sloppy ?? false });
   if (!parsed.ok) return parsed;
-  const { settings, ignored } = parsed.value;
+  const { settings, notes } = parsed.value;
   return ok({
     kind: 'mount',
     source: source.value,
     mountpoint,
     settings,
-    ignored,
+    notes,
     foreground: flags.foreground ?? false,
     fake: caller === 'mount(8)' && (flags.fake ?? false),
     verbose: flags.verbose ?? false,

@@ -22,10 +22,14 @@ export interface SourceError {
   readonly hint: string;
 }
 
+/** The source is shown in /proc/mounts and in logs, a line each. */
+const CONTROL = /\p{Cc}/u;
+const withoutControl = 'leave out control characters';
+
 /** Reads what the user wrote. */
 export function parseSource(source: string): Result<MountSource, SourceError> {
   const bad = (hint: string) => err({ kind: 'bad-source' as const, source, hint });
-  if (/\p{Cc}/u.test(source)) return bad('leave out control characters');
+  if (CONTROL.test(source)) return bad(withoutControl);
   if (/^nfs:\/\//i.test(source)) return parseUrl(source, bad);
 
   if (/^[\da-f]*:[\da-f:]*:\//i.test(source)) {
@@ -64,6 +68,7 @@ function parseUrl(
   }
   const decoded = percentDecoded(path);
   if (decoded === undefined) return bad('its path is not percent-encoded UTF-8');
+  if (CONTROL.test(decoded)) return bad(withoutControl);
   return ok({ server, path: withoutEndSlash(decoded), ...(port === undefined ? {} : { port }) });
 }
 
@@ -75,8 +80,7 @@ function validServer(server: string, inBrackets: boolean): boolean {
 
 function percentDecoded(path: string): string | undefined {
   try {
-    const decoded = decodeURIComponent(path);
-    return decoded.includes('\0') ? undefined : decoded;
+    return decodeURIComponent(path);
   } catch {
     return undefined;
   }

@@ -5,7 +5,8 @@
 /**
  * The candidate with the fewest edits from `typed`, and of equals the first; none when even the
  * nearest would need more than a third of its letters changed (but two are always allowed, where
- * something of the word remains).
+ * something of the word remains). A word of less than four letters is like too many others: only
+ * two swapped letters are believed of it.
  */
 export function nearestName(typed: string, candidates: Iterable<string>): string | undefined {
   let nearest: string | undefined;
@@ -15,8 +16,15 @@ export function nearestName(typed: string, candidates: Iterable<string>): string
     if (edits < fewest) [nearest, fewest] = [candidate, edits];
   }
   if (nearest === undefined) return undefined;
+  if (typed.length < SHORT) return fewest <= 1 && isAnagram(typed, nearest) ? nearest : undefined;
   const length = Math.max(typed.length, nearest.length);
   return fewest <= Math.max(2, length / 3) && fewest < length ? nearest : undefined;
+}
+
+const SHORT = 4;
+
+function isAnagram(one: string, other: string): boolean {
+  return [...one].sort().join() === [...other].sort().join();
 }
 
 /**

@@ -9,8 +9,10 @@ import {
   ignoredPrefixes,
   type OptionGroup,
   type OptionSpec,
+  offSpellings,
   optionTable,
   refusedOptions,
+  refusedPrefixes,
   shorthands,
 } from './options.ts';
 import { type ValueKind, writeValue } from './value-kind.ts';
@@ -72,7 +74,10 @@ export function optionsPage(): string {
     '',
     '| option | what to do |',
     '|---|---|',
-    ...Object.entries(refusedOptions).map(([name, instead]) => `| ${code(name)} | ${instead} |`),
+    ...[
+      ...Object.entries(refusedOptions),
+      ...Object.entries(refusedPrefixes).map(([prefix, instead]) => [`${prefix}*`, instead]),
+    ].map(([name = '', instead]) => `| ${code(name)} | ${instead} |`),
     '',
   ].join('\n');
 }
@@ -104,10 +109,13 @@ function rowsOf(group: OptionGroup): Row[] {
 
 function rowOf(name: string, spec: OptionSpec): Row {
   const { value, flag } = spec;
-  const off = value.kind === 'switch' && value.off !== undefined ? [value.off] : [];
+  const off = offSpellings(value);
   const initial = spec.defaultWords ?? defaultText(name, spec);
   return {
-    option: value.kind === 'switch' ? [name, ...off].join(', ') : `${name}=${placeholder(value)}`,
+    option:
+      value.kind === 'switch'
+        ? [name, ...off.slice(0, 1)].join(', ')
+        : `${name}=${placeholder(value)}`,
     spellings: [name, ...off, ...(spec.also ?? []), ...(flag === undefined ? [] : [flag])],
     values: valuesOf(value),
     default: initial,

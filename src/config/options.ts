@@ -19,6 +19,10 @@ export interface OptionSpec {
   readonly also?: readonly string[];
   /** The long flag, with its dashes. */
   readonly flag?: string;
+  /** Another value than the default takes effect for root only. */
+  readonly rootOnly?: true;
+  /** Values that are accepted and change nothing, with the reason. */
+  readonly withoutEffect?: Readonly<Record<string, string>>;
   /** One sentence, without a full stop at its end. */
   readonly doc: string;
 }
@@ -26,11 +30,15 @@ export interface OptionSpec {
 const seconds = { kind: 'integer', min: 0, max: 86_400, unit: 'seconds' } as const;
 const port = { kind: 'integer', min: 0, max: 65_535 } as const;
 const transferSize = { kind: 'size', min: 4096, max: 1 << 20, multiple: 4096 } as const;
+const nearestSize =
+  'other sizes are taken as the nearest that is possible, in steps of 4K, ' +
+  'and the server may allow less';
 const onlyTcp = {
   kind: 'choice',
   choices: ['tcp', 'tcp6'],
   otherwise: 'tcp, the only transport that gvfs speaks',
 } as const;
+const tcp6 = { tcp6: "the server's address decides between IPv4 and IPv6" } as const;
 const onlyVersion3 = {
   kind: 'choice',
   choices: ['3'],
@@ -46,8 +54,20 @@ export const optionTable = {
     doc: 'NFS version',
   },
   mountvers: { group: 'server', value: onlyVersion3, default: '3', doc: 'MOUNT version' },
-  proto: { group: 'server', value: onlyTcp, default: 'tcp', doc: 'Transport of NFS' },
-  mountproto: { group: 'server', value: onlyTcp, default: 'tcp', doc: 'Transport of MOUNT' },
+  proto: {
+    group: 'server',
+    value: onlyTcp,
+    default: 'tcp',
+    withoutEffect: tcp6,
+    doc: "Transport of NFS; tcp6 is tcp: the server's address decides between IPv4 and IPv6",
+  },
+  mountproto: {
+    group: 'server',
+    value: onlyTcp,
+    default: 'tcp',
+    withoutEffect: tcp6,
+    doc: 'Transport of MOUNT; tcp6 is tcp',
+  },
   port: {
     group: 'server',
     value: port,
@@ -72,9 +92,11 @@ export const optionTable = {
   },
   hard: {
     group: 'server',
-    value: { kind: 'switch', off: 'soft' },
+    value: { kind: 'switch', off: 'soft', offAlso: ['softerr'] },
     default: true,
-    doc: 'While the server is away: hard waits for it, soft fails with EIO after the retries',
+    doc:
+      'While the server is away: hard waits for it, soft fails with EIO after the retries ' +
+      '(softerr is soft: EIO, not ETIMEDOUT)',
   },
   timeo: {
     group: 'server',
@@ -92,13 +114,13 @@ export const optionTable = {
     group: 'server',
     value: transferSize,
     default: 1 << 20,
-    doc: 'Most bytes in one READ; the server may allow less',
+    doc: `Most bytes in one READ; ${nearestSize}`,
   },
   wsize: {
     group: 'server',
     value: transferSize,
     default: 1 << 20,
-    doc: 'Most bytes in one WRITE; the server may allow less',
+    doc: `Most bytes in one WRITE; ${nearestSize}`,
   },
   nconnect: {
     group: 'server',
@@ -202,18 +224,21 @@ export const optionTable = {
     value: { kind: 'integer', min: 0, max: 1 << 20, unit: 'KiB' },
     default: undefined,
     defaultWords: 'from the measured round trip to the server',
+    rootOnly: true,
     doc: 'How far ahead of a sequential reader the kernel asks (root only: others have 128)',
   },
   suid: {
     group: 'mount',
     value: { kind: 'switch', off: 'nosuid' },
     default: false,
+    rootOnly: true,
     doc: 'Honour set-user-id and set-group-id bits (root only)',
   },
   dev: {
     group: 'mount',
     value: { kind: 'switch', off: 'nodev' },
     default: false,
+    rootOnly: true,
     doc: 'Honour device nodes (root only)',
   },
   exec: {
@@ -269,6 +294,13 @@ export const shorthands = {
 } as const satisfies Record<string, { value: ValueKind; sets: readonly OptionName[]; doc: string }>;
 
 /** Why an option that is accepted changes nothing. */
+const opensAsk = 'every open asks the server';
+const cachesAreApart = 'each mount has caches of its own';
+const noSelinux = 'the mount has no SELinux labels of its own';
+const forVersion4 = 'only NFSv4 has a use for it';
+const namedInSource = 'the server is named in the source';
+const noFscache = 'there is no fscache to use';
+const canBeKilled = 'waiting callers can always be killed, but for O_DIRECT';
 const locksAreLocal = 'locks are kept by this host, and no other host sees them';
 /** The reason that is not worth a line in the log. */
 export const forMount = 'meant for mount(8) and its callers';
@@ -279,15 +311,29 @@ export const ignoredOptions: Readonly<Record<string, string>> = {
   lock: locksAreLocal,
   local_lock: locksAreLocal,
   tcp: 'TCP is the only transport',
-  intr: 'waiting callers can always be killed',
-  nointr: 'waiting callers can always be killed',
-  fsc: 'there is no fscache to use',
-  nofsc: 'there is no fscache to use',
+  intr: canBeKilled,
+  nointr: canBeKilled,
+  cto: opensAsk,
+  nocto: opensAsk,
+  sharecache: cachesAreApart,
+  nosharecache: cachesAreApart,
+  softreval: 'what is known is not believed beyond its time',
+  nosoftreval: 'what is known is not believed beyond its time',
+  namlen: 'the server says how long names may be',
+  fsc: noFscache,
+  nofsc: noFscache,
   noacl: 'access lists are not shown',
   async: 'writes are durable at the server after fsync or close',
-  addr: 'the server is named in the source',
-  mountaddr: 'the server is named in the source',
-  clientaddr: 'only NFSv4 has a use for it',
+  addr: namedInSource,
+  mountaddr: namedInSource,
+  mounthost: namedInSource,
+  clientaddr: forVersion4,
+  migration: forVersion4,
+  nomigration: forVersion4,
+  context: noSelinux,
+  fscontext: noSelinux,
+  defcontext: noSelinux,
+  rootcontext: noSelinux,
   atime: 'the server keeps the access times',
   noatime: 'the server keeps the access times',
   diratime: 'the server keeps the access times',
@@ -299,6 +345,8 @@ export const ignoredOptions: Readonly<Record<string, string>> = {
   lazytime: 'the server keeps the access times',
   nolazytime: 'the server keeps the access times',
   defaults: forMount,
+  silent: forMount,
+  loud: forMount,
   auto: forMount,
   noauto: forMount,
   user: forMount,
@@ -319,6 +367,8 @@ export const ignoredOptions: Readonly<Record<string, string>> = {
 /** Names that begin so are ignored too: X-systemd.automount and its kind. */
 export const ignoredPrefixes: readonly string[] = ['x-', 'X-'];
 
+const serversOwners = 'owners and modes are those at the server: leave it out';
+
 /** Options of mount.nfs or mount(8) that we cannot honour: what to do instead. */
 export const refusedOptions: Readonly<Record<string, string>> = {
   udp: 'gvfs speaks TCP only: leave it out',
@@ -329,14 +379,36 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   acl: 'gvfs does not show access lists: leave it out',
   remount: 'a mount cannot be changed in place: unmount it and mount it again',
   bind: 'mount --bind does that: gvfs-mount mounts NFS exports',
+  uid: serversOwners,
+  gid: serversOwners,
+  umask: serversOwners,
 };
+
+/** Names that begin so are refused too. */
+export const refusedPrefixes: Readonly<Record<string, string>> = {
+  cache: 'there is no disk cache yet: leave it out',
+};
+
+/** What others call an option of ours, for who looks for it. */
+export const knownElsewhere: Readonly<Record<string, string>> = {
+  readonly: 'ro',
+  'read-only': 'ro',
+  readwrite: 'rw',
+  'read-write': 'rw',
+};
+
+/** The names that turn a switch off. */
+export function offSpellings(value: ValueKind): readonly string[] {
+  if (value.kind !== 'switch' || value.off === undefined) return [];
+  return [value.off, ...(value.offAlso ?? [])];
+}
 
 /** Every spelling that can be given, for finding the one that was meant. */
 export function allSpellings(): string[] {
   const own = Object.entries<OptionSpec>(optionTable).flatMap(([name, spec]) => [
     name,
     ...(spec.also ?? []),
-    ...(spec.value.kind === 'switch' && spec.value.off !== undefined ? [spec.value.off] : []),
+    ...offSpellings(spec.value),
   ]);
   return [...own, ...Object.keys(shorthands), ...Object.keys(ignoredOptions)];
 }

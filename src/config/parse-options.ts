@@ -12,14 +12,24 @@ import {
   forMount,
   ignoredOptions,
   ignoredPrefixes,
+  knownElsewhere,
   type OptionName,
   type OptionSpec,
+  offSpellings,
   optionTable,
   refusedOptions,
+  refusedPrefixes,
   type Settings,
   shorthands,
 } from './options.ts';
-import { describeKind, readValue, type Value, type ValueKind, writeValue } from './value-kind.ts';
+import {
+  describeKind,
+  isAdjusted,
+  readValue,
+  type Value,
+  type ValueKind,
+  writeValue,
+} from './value-kind.ts';
 
 export type OptionError =
   | { readonly kind: 'unknown-option'; readonly option: string; readonly nearest?: string }
@@ -38,8 +48,16 @@ export interface ParsedOptions {
   readonly settings: Settings;
   /** The options that were given, whatever their value. */
   readonly given: ReadonlySet<OptionName>;
-  /** What was given and changes nothing, with the reason: for the log. */
-  readonly ignored: readonly { readonly option: string; readonly reason: string }[];
+  /** For the log. */
+  readonly notes: readonly OptionNote[];
+}
+
+/** An option that does not do what it says: it changes nothing, or was taken as another value. */
+export interface OptionNote {
+  readonly message: 'option without effect' | 'option taken as the nearest possible';
+  readonly option: string;
+  readonly reason?: string;
+  readonly taken?: string;
 }
 
 /** Reads each text after -o, in their order. `sloppy` (mount -s) skips what is not known. */
@@ -48,19 +66,26 @@ export function parseOptions(
   { sloppy = false } = {},
 ): Result<ParsedOptions, OptionError> {
   const values = new Map<OptionName, Value>();
-  const ignored: { option: string; reason: string }[] = [];
+  const notes: OptionNote[] = [];
   for (const option of texts.flatMap(splitAtCommas)) {
     const read = readOption(option);
     if (!read.ok) {
       if (!sloppy || read.error.kind !== 'unknown-option') return read;
-      ignored.push({ option, reason: 'it is not known' });
+      notes.push(withoutEffect(option, 'it is not known'));
       continue;
     }
     for (const [name, value] of read.value.sets) values.set(name, value);
-    if (read.value.ignored !== undefined) ignored.push({ option, reason: read.value.ignored });
+    if (read.value.note !== undefined) notes.push(read.value.note);
   }
   const settings = { ...defaultSettings(), ...Object.fromEntries(values) } as Settings;
-  return ok({ settings, given: new Set(values.keys()), ignored });
+  return ok({ settings, given: new Set(values.keys()), notes });
+}
+
+/** What these settings ask for in vain where another user than root mounts. */
+export function rootOnlyNotes(settings: Settings): OptionNote[] {
+  return Object.entries<OptionSpec>(optionTable)
+    .filter(([name, spec]) => spec.rootOnly && settings[name as OptionName] !== spec.default)
+    .map(([name]) => withoutEffect(name, 'only root may have it'));
 }
 
 /** The text after -o that gives these settings; what equals its default is left out. */
@@ -78,7 +103,7 @@ export function formatOptions(settings: Settings): string {
 /** What one option does. */
 interface Effect {
   readonly sets: readonly (readonly [OptionName, Value])[];
-  readonly ignored?: string;
+  readonly note?: OptionNote;
 }
 
 interface Spelling {
@@ -91,13 +116,10 @@ interface Spelling {
 const spellings: ReadonlyMap<string, Spelling> = new Map([
   ...Object.entries<OptionSpec>(optionTable).flatMap(([name, spec]) => {
     const spelling = { sets: [name as OptionName], value: spec.value, on: true };
-    const { value } = spec;
-    const off = value.kind === 'switch' ? value.off : undefined;
+    const off = { ...spelling, on: false };
     return [
       ...[name, ...(spec.also ?? [])].map((name): [string, Spelling] => [name, spelling]),
-      ...(off === undefined
-        ? []
-        : [[off, { ...spelling, on: false }] satisfies [string, Spelling]]),
+      ...offSpellings(spec.value).map((name): [string, Spelling] => [name, off]),
     ];
   }),
   ...Object.entries(shorthands).map(([name, { sets, value }]): [string, Spelling] => [
@@ -111,10 +133,14 @@ function readOption(text: string): Result<Effect, OptionError> {
   const option = equals < 0 ? text : text.slice(0, equals);
   const value = equals < 0 ? undefined : text.slice(equals + 1);
   const spelling = spellings.get(option);
-  if (spelling === undefined) return readOther(option);
+  if (spelling === undefined) return readOther(option, text);
 
   const kind = spelling.value;
-  const setTo = (value: Value) => ok({ sets: spelling.sets.map((name) => [name, value] as const) });
+  const setTo = (value: Value, note?: OptionNote) =>
+    ok({
+      sets: spelling.sets.map((name) => [name, value] as const),
+      ...(note === undefined ? {} : { note }),
+    });
   if (kind.kind === 'switch') {
     return value === undefined ? setTo(spelling.on) : err({ kind: 'unwanted-value', option });
   }
@@ -122,25 +148,49 @@ function readOption(text: string): Result<Effect, OptionError> {
     return err({ kind: 'missing-value', option, expected: describeKind(kind) });
   }
   const read = readValue(kind, value);
-  if (read.ok) return setTo(read.value);
+  if (read.ok) return setTo(read.value, noteOn(text, spelling, value, read.value));
   return err({ kind: 'bad-value', option, value, expected: read.error });
+}
+
+/** That a value, which was written as `written`, does not do what it says. */
+function noteOn(
+  option: string,
+  { sets: [name], value: kind }: Spelling,
+  written: string,
+  value: number | string,
+): OptionNote | undefined {
+  if (kind.kind !== 'switch' && isAdjusted(kind, written, value)) {
+    const taken = writeValue(kind, value);
+    return { message: 'option taken as the nearest possible', option, taken };
+  }
+  const spec: OptionSpec | undefined = name === undefined ? undefined : optionTable[name];
+  const reason = spec?.withoutEffect?.[written];
+  return reason === undefined ? undefined : withoutEffect(option, reason);
+}
+
+function withoutEffect(option: string, reason: string): OptionNote {
+  return { message: 'option without effect', option, reason };
 }
 
 const nothing: Effect = { sets: [] };
 
 /** An option that is not in the table. */
-function readOther(option: string): Result<Effect, OptionError> {
+function readOther(option: string, text: string): Result<Effect, OptionError> {
   if (Object.hasOwn(ignoredOptions, option)) {
     const reason = ignoredOptions[option];
-    return ok(
-      reason === undefined || reason === forMount ? nothing : { sets: [], ignored: reason },
-    );
+    const silent = reason === undefined || reason === forMount;
+    return ok(silent ? nothing : { sets: [], note: withoutEffect(text, reason) });
   }
   if (ignoredPrefixes.some((prefix) => option.startsWith(prefix))) return ok(nothing);
   if (Object.hasOwn(refusedOptions, option)) {
     return err({ kind: 'refused-option', option, instead: refusedOptions[option] ?? '' });
   }
-  const nearest = nearestName(option, allSpellings());
+  for (const [prefix, instead] of Object.entries(refusedPrefixes)) {
+    if (option.startsWith(prefix)) return err({ kind: 'refused-option', option, instead });
+  }
+  const nearest = Object.hasOwn(knownElsewhere, option)
+    ? knownElsewhere[option]
+    : nearestName(option, allSpellings());
   return err({ kind: 'unknown-option', option, ...(nearest === undefined ? {} : { nearest }) });
 }
 

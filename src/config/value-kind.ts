@@ -33,10 +33,11 @@ export interface ChoiceKind {
   readonly otherwise?: string;
 }
 
-/** On by its name, off by its other name `off`; it takes no value. */
+/** On by its name, off by its other name `off`, or one of `offAlso`; it takes no value. */
 export interface SwitchKind {
   readonly kind: 'switch';
   readonly off?: string;
+  readonly offAlso?: readonly string[];
 }
 
 /** The name of a file. */
@@ -82,6 +83,11 @@ export function readValue(
     default:
       return unreachable(kind);
   }
+}
+
+/** Whether the text after `=`, which can be read, names a size other than the one it is taken as. */
+export function isAdjusted(kind: ValueKind, text: string, value: Value): boolean {
+  return kind.kind === 'size' && readBytes(text) !== value;
 }
 
 /** The text after `=` for a value that readValue gave. */

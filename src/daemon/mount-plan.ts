@@ -4,6 +4,7 @@
  */
 import type { MountSource } from '../config/mount-source.ts';
 import type { Settings } from '../config/options.ts';
+import type { OptionNote } from '../config/parse-options.ts';
 import type { LogLevel } from '../observe/log.ts';
 
 export interface MountPlan {
@@ -11,8 +12,8 @@ export interface MountPlan {
   /** The real path of an existing directory. */
   readonly mountpoint: string;
   readonly settings: Settings;
-  /** Options that were given and change nothing: the log says so. */
-  readonly ignored: readonly { readonly option: string; readonly reason: string }[];
+  /** On options that do not do what they say: for the log. */
+  readonly notes: readonly OptionNote[];
   readonly log: LogPlan;
 }
 

@@ -9,7 +9,7 @@ import { once } from 'node:events';
 import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { formatSource } from '../config/mount-source.ts';
-import { formatOptions } from '../config/parse-options.ts';
+import { formatOptions, rootOnlyNotes } from '../config/parse-options.ts';
 import type { Mounted, Transport } from '../fuse/transport.ts';
 import type { Nfs3Client } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
@@ -210,7 +210,7 @@ export class Session {
     fileSystem: NfsFileSystem,
     roundTripMs: number | undefined,
   ): Promise<Result<Mounted, MountFailure>> {
-    const { mountpoint, settings, ignored } = this.#plan;
+    const { mountpoint, settings, notes } = this.#plan;
     const options = formatOptions(settings);
     const mounted = await transport.mount(fileSystem, {
       mountpoint,
@@ -228,7 +228,8 @@ export class Session {
         settings.readahead ?? (roundTripMs === undefined ? undefined : readAheadKib(roundTripMs)),
     });
     if (!mounted.ok) return err({ kind: 'kernel', mountpoint, ...mounted.error });
-    for (const option of ignored) this.#log.info('option without effect', option);
+    const inVain = isRoot() ? [] : rootOnlyNotes(settings);
+    for (const { message, ...fields } of [...notes, ...inVain]) this.#log.info(message, fields);
     this.#log.info('mounted', {
       source: this.#source,
       options: options === '' ? undefined : options,

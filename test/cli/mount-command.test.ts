@@ -81,7 +81,7 @@ describe('mount.gvfs, as mount(8) calls it', () => {
     assert.equal(request.foreground, false);
     assert.equal(request.verbose, true);
     assert.deepEqual(
-      request.ignored.map(({ option }) => option),
+      request.notes.map(({ option }) => option),
       ['what=ever'],
     );
   });

@@ -42,6 +42,9 @@ describe('parseSource', () => {
     ['nfs://user@images/vm', /no server's name/],
     ['nfs://images/vm?x=1', /URL/],
     ['nfs://images/%ff', /percent/],
+    ['nfs://images/a%0Ab', /control characters/],
+    ['nfs://images/%00', /control characters/],
+    ['nfs://images/%C2%85', /control characters/],
   ];
   for (const [text, hint] of refused) {
     it(`refuses ${JSON.stringify(text)}`, () => {

@@ -38,5 +38,8 @@ describe('nearestName', () => {
     assert.equal(nearestName('unlike', names), undefined);
     assert.equal(nearestName('xy', names), undefined);
     assert.equal(nearestName('rsize', []), undefined);
+    assert.equal(nearestName('or', names), 'ro');
+    for (const short of ['r', 'uid', 'har', 'rox'])
+      assert.equal(nearestName(short, names), undefined);
   });
 });

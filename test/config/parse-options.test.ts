@@ -9,7 +9,7 @@ import {
   optionTable,
   type Settings,
 } from '../../src/config/options.ts';
-import { formatOptions, parseOptions } from '../../src/config/parse-options.ts';
+import { formatOptions, parseOptions, rootOnlyNotes } from '../../src/config/parse-options.ts';
 import type { Value, ValueKind } from '../../src/config/value-kind.ts';
 
 describe('parseOptions', () => {
@@ -24,6 +24,7 @@ describe('parseOptions', () => {
     ['port=2049,mountport=20048', { port: 2049, mountport: 20_048 }],
     ['soft', { hard: false }],
     ['soft,hard', { hard: true }],
+    ['softerr', { hard: false }],
     ['hard,soft', { hard: false }],
     ['timeo=7,retrans=0', { timeo: 7, retrans: 0 }],
     ['rsize=32768', { rsize: 32_768 }],
@@ -81,6 +82,12 @@ describe('parseOptions', () => {
     ['lookupcache=some', { kind: 'bad-value', option: 'lookupcache', value: 'some' }],
     ['log=', { kind: 'bad-value', option: 'log', value: '' }],
     ['udp', { kind: 'refused-option', option: 'udp' }],
+    ['uid=0', { kind: 'refused-option', option: 'uid' }],
+    ['umask=022', { kind: 'refused-option', option: 'umask' }],
+    ['cachedir=/c', { kind: 'refused-option', option: 'cachedir' }],
+    ['readonly', { kind: 'unknown-option', option: 'readonly', nearest: 'ro' }],
+    ['foo', { kind: 'unknown-option', option: 'foo', nearest: undefined }],
+    ['or', { kind: 'unknown-option', option: 'or', nearest: 'ro' }],
     ['remount,ro', { kind: 'refused-option', option: 'remount' }],
   ];
   for (const [text, expected] of refused) {
@@ -103,10 +110,41 @@ describe('parseOptions', () => {
     const parsed = parseOptions(['lock,_netdev,x-gvfs.any=1']);
     assert.ok(parsed.ok);
     assert.deepEqual(
-      parsed.value.ignored.map(({ option }) => option),
+      parsed.value.notes.map(({ option }) => option),
       ['lock'],
     );
-    assert.match(parsed.value.ignored[0]?.reason ?? '', /this host/);
+    assert.match(parsed.value.notes[0]?.reason ?? '', /this host/);
+  });
+
+  it('knows what fstab lines for NFS carry', () => {
+    const words = [
+      ...['cto', 'nocto', 'sharecache', 'nosharecache', 'softreval', 'nosoftreval', 'namlen=255'],
+      ...['mounthost=a', 'mountaddr=10.0.0.1', 'context=a', 'fscontext=a', 'defcontext=a'],
+      ...['rootcontext=a', 'proto=tcp6', 'mountproto=tcp6', 'intr', 'nointr'],
+    ];
+    const parsed = parseOptions([words.join(','), 'silent,loud']);
+    assert.ok(parsed.ok, JSON.stringify(parsed));
+    assert.deepEqual(
+      parsed.value.notes.map(({ message, option }) => [message, option]),
+      words.map((word) => ['option without effect', word]),
+    );
+  });
+
+  it('says which size is taken instead of one that is not possible', () => {
+    const parsed = parseOptions(['rsize=1,wsize=2G,rsize=5000,wsize=64K,rsize=8192']);
+    assert.ok(parsed.ok);
+    const message = 'option taken as the nearest possible';
+    assert.deepEqual(parsed.value.notes, [
+      { message, option: 'rsize=1', taken: '4K' },
+      { message, option: 'wsize=2G', taken: '1M' },
+      { message, option: 'rsize=5000', taken: '4K' },
+    ]);
+  });
+
+  it("says what an ordinary user's mount has not", () => {
+    const inVain = (text: string) => rootOnlyNotes(settingsOf(text)).map(({ option }) => option);
+    assert.deepEqual(inVain('suid,dev,readahead=4096'), ['readahead', 'suid', 'dev']);
+    assert.deepEqual(inVain('nosuid,nodev,ro,exec'), []);
   });
 
   it('reads back what formatOptions wrote', () => {

@@ -30,13 +30,13 @@ describe('mountInBackground, interrupted', () => {
     const { port } = address;
     const parsed = parseOptions([`port=${port},mountport=${port},noresvport`]);
     assert.ok(parsed.ok);
-    const { settings, ignored } = parsed.value;
+    const { settings, notes } = parsed.value;
     const file = join(directory, 'log');
     return {
       source: { server: '127.0.0.1', path: '/export' },
       mountpoint: join(directory, 'mnt'),
       settings,
-      ignored,
+      notes,
       log: { file, required: true, level: 'info', format: 'json' },
     };
   }

@@ -235,7 +235,7 @@ describe('a bug in the daemon', () => {
         source: { server: '127.0.0.1', path: '/export' },
         mountpoint,
         settings: parsed.value.settings,
-        ignored: [],
+        notes: [],
         log: { file: log, required: true, level: 'info', format: 'json' },
       };
       const daemon = await children.start(process.execPath, [
