@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from '@commander-js/extra-typings';
 import { parseSource } from '../config/mount-source.ts';
+import { nearestName } from '../config/nearest-name.ts';
 import { parseOptions } from '../config/parse-options.ts';
 import { type ServerExport, serverExports } from '../daemon/server-exports.ts';
 import { type CommandError, ExitStatus, report, sentence } from './mount-errors.ts';
@@ -23,9 +24,9 @@ async function main(): Promise<ExitStatus> {
     .description('Lists what a server exports.')
     .argument('<server>', "the server's name or address")
     .option('--json', 'print one JSON object')
-    .option('-o, --options <list>', 'mount options for the way there, as mountport=N', '')
+    .option('-o, --options <list>', 'mount options for the way there, as mountport=N')
     .addHelpText('after', exportsHelp)
-    .action(async (server, { json = false, options }) => {
+    .action(async (server, { json = false, options = '' }) => {
       status = await printExports(server, options, json);
     });
   try {
@@ -36,6 +37,15 @@ async function main(): Promise<ExitStatus> {
   }
   return status;
 }
+
+const sayExports = 'say gvfs exports SERVER';
+
+/** What is not done by this command, and what does it. */
+const otherCommands: ReadonlyMap<string, string> = new Map([
+  ['mount', 'gvfs-mount SERVER:/EXPORT DIRECTORY'],
+  ['umount', 'fusermount3 -u DIRECTORY'],
+  ['unmount', 'fusermount3 -u DIRECTORY'],
+]);
 
 const exportsHelp = `
 Example:
@@ -48,8 +58,7 @@ async function printExports(server: string, options: string, json: boolean): Pro
   // A name is checked as in SERVER:/EXPORT, and IPv6 needs no brackets here.
   const source = parseSource(/^[^[]*:.*:/.test(server) ? `[${server}]:/` : `${server}:/`);
   if (!source.ok) {
-    const [what, toDo] = [`"${server}" is no server's name`, 'say gvfs exports SERVER'];
-    return fail({ kind: 'usage', what, toDo });
+    return fail({ kind: 'usage', what: `"${server}" is no server's name`, toDo: sayExports });
   }
   const parsed = parseOptions([options]);
   if (!parsed.ok) return fail(parsed.error);
@@ -66,11 +75,29 @@ function line({ path, clients }: ServerExport): string {
 }
 
 function usageError(args: readonly string[], error: CommanderError): CommandError {
-  const text = error.message.replace(/^error: /, '').split('\n')[0] ?? '';
-  const what = error.code === 'commander.help' ? 'no command is given' : text;
-  const known = args.length > 0 && error.code !== 'commander.unknownCommand';
-  const toDo = known ? 'gvfs COMMAND --help says how' : 'gvfs --help lists them';
-  return { kind: 'usage', what, toDo };
+  const [text = ''] = error.message
+    .replace(/^error: /, '')
+    .replaceAll("'", '"')
+    .split('\n');
+  const usage = (what: string, toDo: string) => ({ kind: 'usage', what, toDo }) as const;
+  switch (error.code) {
+    case 'commander.help':
+      return usage('no command is given', 'gvfs --help lists them');
+    case 'commander.unknownCommand':
+      return usage(text, insteadOf(args[0] ?? ''));
+    case 'commander.missingArgument':
+      return usage('the server is missing', sayExports);
+    default:
+      return usage(text, args.length > 0 ? 'gvfs COMMAND --help says how' : 'see gvfs --help');
+  }
+}
+
+/** What to say instead of a command that there is not. */
+function insteadOf(typed: string): string {
+  const elsewhere = otherCommands.get(typed);
+  if (elsewhere !== undefined) return `say ${elsewhere}`;
+  const nearest = nearestName(typed, ['exports']);
+  return nearest === undefined ? 'gvfs --help lists them' : `did you mean "${nearest}"?`;
 }
 
 function fail(error: CommandError): ExitStatus {

@@ -109,12 +109,13 @@ function forPerson() {
   return command
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this')
-    .addHelpText('after', help);
+    .addHelpText('after', helpWith(exampleForPerson));
 }
 
 function forMount8() {
   return common('mount.gvfs')
-    .option('-o, --options <list>', 'mount options', collect)
+    .description('Mounts an NFSv3 export through FUSE, as mount(8) calls it.')
+    .option('-o, --options <list>', 'mount options, separated by commas (below)', collect)
     .option('-f, --fake', 'mount nothing')
     .option('-v, --verbose', 'say what was mounted')
     .option('-n, --no-mtab', 'without effect')
@@ -122,7 +123,10 @@ function forMount8() {
     .option('-r, --read-only', 'the same as -o ro')
     .option('-w, --read-write', 'the same as -o rw')
     .option('-N, --namespace <namespace>', 'mount(8) has entered it already')
-    .option('-t, --types <type>', 'gvfs, or what it is called in fstab');
+    .option('-t, --types <type>', 'gvfs, or what it is called in fstab')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this')
+    .addHelpText('after', helpWith(exampleForMount8));
 }
 
 function common(name: string): Command<[string, string]> {
@@ -131,16 +135,25 @@ function common(name: string): Command<[string, string]> {
     .argument('<mountpoint>', 'a directory') as unknown as Command<[string, string]>;
 }
 
-const help = `
+const exampleForPerson = `\
+  gvfs-mount -o ro,nconnect=4 images.example.org:/vm /mnt/vm
+  fusermount3 -u /mnt/vm`;
+
+const exampleForMount8 = `\
+  images.example.org:/vm  /mnt/vm  gvfs  _netdev,nofail  0  0    (a line of /etc/fstab)
+  mount /mnt/vm`;
+
+function helpWith(example: string): string {
+  return `
 ${optionHelp()}
 
 Example:
-  gvfs-mount -o ro,nconnect=4 images.example.org:/vm /mnt/vm
-  fusermount3 -u /mnt/vm
+${example}
 
 Exit status, as mount(8): 0 the mount answers, 1 wrong usage or not permitted, 2 the system lacks
 something, 4 internal error, 8 interrupted, 32 not mounted.
 `;
+}
 
 function collect(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
@@ -182,6 +195,12 @@ function camelCase(flag: string): string {
   return flag.slice(2).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase());
 }
 
+const noMountpoint: UsageError = {
+  kind: 'usage',
+  what: 'the directory to mount on is missing',
+  toDo: 'say gvfs-mount SERVER:/EXPORT DIRECTORY',
+};
+
 const tooFew: UsageError = {
   kind: 'usage',
   what: 'what to mount and where are missing',
@@ -198,7 +217,7 @@ function usageError(
     .replaceAll("'", '"');
   switch (error.code) {
     case 'commander.missingArgument':
-      return tooFew;
+      return what.includes('"mountpoint"') ? noMountpoint : tooFew;
     case 'commander.excessArguments':
       return {
         kind: 'usage',

@@ -259,11 +259,17 @@ function refusedReport(
     case 'MNT3ERR_ACCES':
     case 'MNT3ERR_PERM':
     case 'MNT3ERR_NOENT': {
-      if (exports !== undefined && !exports.some((path) => covers(path, exportPath))) {
+      const within = exports?.filter((path) => covers(path, exportPath)) ?? [];
+      if (exports !== undefined && within.length === 0) {
         return say('failed', `${server} has no export ${exportPath}`, offer(exports));
       }
       if (status === 'MNT3ERR_NOENT') {
         return say('failed', `${server} has no directory ${exportPath}`, offer(exports ?? []));
+      }
+      // Servers say the same of a directory that is not there.
+      const nearest = within.reduce((longest, path) => longer(longest, path), '');
+      if (nearest !== '' && nearest !== exportPath) {
+        return notGiven(server, exportPath, nearest, fromPrivilegedPort);
       }
       return fromPrivilegedPort ? denied(server, exportPath) : unprivileged(server, exportPath);
     }
@@ -293,12 +299,31 @@ function covers(exported: string, path: string): boolean {
   return exported === path || path.startsWith(exported === '/' ? '/' : `${exported}/`);
 }
 
+function longer(one: string, other: string): string {
+  return other.length > one.length ? other : one;
+}
+
 const OFFERED_MAX = 8;
 
 function offer(exports: readonly string[]): string {
   if (exports.length === 0) return 'have the directory exported there';
   const more = exports.length > OFFERED_MAX ? ', and others' : '';
   return `it exports ${exports.slice(0, OFFERED_MAX).join(', ')}${more}`;
+}
+
+/** A path beneath an export, which may be no directory, or not be given to this host. */
+function notGiven(
+  server: string,
+  path: string,
+  exported: string,
+  fromPrivilegedPort: boolean,
+): Report {
+  const insecure = fromPrivilegedPort ? '' : ', and whether it is exported with "insecure"';
+  return say(
+    'failed',
+    `${server} does not give ${path}, which lies in its export ${exported}`,
+    `check that it is a directory there, and the export's clients${insecure}`,
+  );
 }
 
 function denied(server: string, exportPath: string): Report {

@@ -31,7 +31,7 @@ const seconds = { kind: 'integer', min: 0, max: 86_400, unit: 'seconds' } as con
 const port = { kind: 'integer', min: 0, max: 65_535 } as const;
 const transferSize = { kind: 'size', min: 4096, max: 1 << 20, multiple: 4096 } as const;
 const nearestSize =
-  'other sizes are taken as the nearest that is possible, in steps of 4K, ' +
+  '4K to 1M in steps of 4K; other sizes are taken as the nearest of these, ' +
   'and the server may allow less';
 const onlyTcp = {
   kind: 'choice',
@@ -114,13 +114,13 @@ export const optionTable = {
     group: 'server',
     value: transferSize,
     default: 1 << 20,
-    doc: `Most bytes in one READ; ${nearestSize}`,
+    doc: `Most bytes in one READ, ${nearestSize}`,
   },
   wsize: {
     group: 'server',
     value: transferSize,
     default: 1 << 20,
-    doc: `Most bytes in one WRITE; ${nearestSize}`,
+    doc: `Most bytes in one WRITE, ${nearestSize}`,
   },
   nconnect: {
     group: 'server',

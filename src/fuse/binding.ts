@@ -96,7 +96,8 @@ function load(): Result<Binding, string> {
     const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
     return err(
       `the gvfs addon cannot be loaded (${reason}); ` +
-        `build it with: cd ${folder} && npx node-gyp rebuild`,
+        `build it with npm run setup in a checkout, or else with: ` +
+        `cd ${folder} && npx node-gyp rebuild`,
     );
   }
 }

@@ -103,8 +103,12 @@ describe('gvfs', () => {
     const [closed = 0] = await freePorts(1);
     const cases: [args: string[], status: number, text: RegExp][] = [
       [[], 1, /no command is given/],
-      [['exprots'], 1, /unknown command/],
-      [['exports'], 1, /server/],
+      [['exprots'], 1, /unknown command "exprots": did you mean "exports"\?/],
+      [['export', 'a'], 1, /did you mean "exports"/],
+      [['zzz'], 1, /unknown command "zzz": gvfs --help lists them/],
+      [['mount', 'x'], 1, /say gvfs-mount SERVER:\/EXPORT DIRECTORY/],
+      [['exports'], 1, /the server is missing: say gvfs exports SERVER/],
+      [['exports', '--jsno', 'a'], 1, /unknown option "--jsno"/],
       [['exports', 'a/b'], 1, /no server's name/],
       [['exports', '-o', `mountport=${closed}`, '127.0.0.1'], 32, /accepts no connection/],
     ];

@@ -53,7 +53,7 @@ describe('gvfs-mount', () => {
 
   const refused: [args: string[], error: Partial<CommandError> & Record<string, unknown>][] = [
     [[], { kind: 'usage' }],
-    [['images:/vm'], { kind: 'usage' }],
+    [['images:/vm'], { what: 'the directory to mount on is missing' }],
     [['images:/vm', '/mnt', '/x'], { kind: 'usage', what: 'too many arguments' }],
     [['--foregroud', 'images:/vm', '/mnt'], { toDo: 'did you mean "--foreground"?' }],
     [['--transprot=native', 'images:/vm', '/mnt'], { toDo: 'did you mean "--transport"?' }],
@@ -84,6 +84,12 @@ describe('mount.gvfs, as mount(8) calls it', () => {
       request.notes.map(({ option }) => option),
       ['what=ever'],
     );
+  });
+
+  it('prints help with the options, as for a person', () => {
+    const request = parse(['--help'], 'mount(8)');
+    assert.ok(request.kind === 'text');
+    for (const part of [/rsize=N/, /fstab/, /Exit status/]) assert.match(request.text, part);
   });
 
   it('refuses what is unknown without -s', () => {

@@ -103,6 +103,24 @@ const sentences: [error: CommandError, status: number, sentence: string][] = [
     "images denies this host access to /vm: add the host to the export's clients there",
   ],
   [
+    server({ kind: 'refused', status: 'MNT3ERR_ACCES', fromPrivilegedPort: true }, ['/', '/v']),
+    32,
+    'images does not give /vm, which lies in its export /: ' +
+      "check that it is a directory there, and the export's clients",
+  ],
+  [
+    server({ kind: 'refused', status: 'MNT3ERR_ACCES', fromPrivilegedPort: false }, ['/']),
+    32,
+    'images does not give /vm, which lies in its export /: ' +
+      "check that it is a directory there, and the export's clients, " +
+      'and whether it is exported with "insecure"',
+  ],
+  [
+    server({ kind: 'refused', status: 'MNT3ERR_ACCES', fromPrivilegedPort: true }, ['/', '/vm']),
+    32,
+    "images denies this host access to /vm: add the host to the export's clients there",
+  ],
+  [
     server({ kind: 'refused', status: 'MNT3ERR_ACCES', fromPrivilegedPort: false }, ['/vm']),
     32,
     'images refuses access to /vm from an unprivileged port: ' +

@@ -127,7 +127,8 @@ function dialFrom(
     };
     const onError = (error: Error) => fail(failureOf(error, host, port));
     const onAbort = () => fail({ reason: 'lost', message: 'the attempt was given up' });
-    const onTimeout = () => fail({ reason: 'timeout', message: `${host}:${port} does not answer` });
+    const onTimeout = () =>
+      fail({ reason: 'timeout', message: `${hostAndPort(host, port)} does not answer` });
     const timer = setTimeout(onTimeout, Math.max(1, deadlineMs - performance.now()));
     const settle = () => {
       clearTimeout(timer);
@@ -147,7 +148,7 @@ function dialFrom(
 
 function failureOf(error: Error, host: string, port: number): CodedFailure {
   const code = codeOf(error);
-  const where = `${host}:${port}`;
+  const where = hostAndPort(host, port);
   switch (code) {
     case 'ECONNREFUSED':
       return { reason: 'refused', message: `${where} refuses the connection`, code };
@@ -158,6 +159,11 @@ function failureOf(error: Error, host: string, port: number): CodedFailure {
     default:
       return { reason: 'noRoute', message: `${where} cannot be reached (${code})`, code };
   }
+}
+
+/** As a URL has it: an IPv6 address stands in brackets. */
+export function hostAndPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 function codeOf(error: unknown): string {

@@ -17,7 +17,7 @@ import type { AuthFlavorName } from './auth.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { Call, Outcome } from './call.ts';
 import { Connection, MAX_RECORD_BYTES } from './connection.ts';
-import type { SourcePort } from './dial.ts';
+import { hostAndPort, type SourcePort } from './dial.ts';
 import { rpcChannels } from './events.ts';
 import type { RpcFailure } from './failure.ts';
 import { encodeCall } from './message.ts';
@@ -85,7 +85,7 @@ export class Transport {
     const { host, port, connections = 1, timeoDeciseconds = 600, retrans = 2 } = options;
     assert(connections >= 1 && connections <= MAX_CONNECTIONS, `${connections} connections`);
     assert(timeoDeciseconds > 0 && retrans >= 0, 'time-outs are positive');
-    this.server = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+    this.server = hostAndPort(host, port);
     this.#timeoDeciseconds = timeoDeciseconds;
     this.#retrans = retrans;
     this.#patience = options.patience;
