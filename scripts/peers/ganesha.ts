@@ -97,7 +97,11 @@ class PrivateGanesha implements Ganesha {
   readonly exportPath = '/export';
   readonly directory: string;
   readonly #state: string;
-  readonly #removeState = () => rmSync(this.#state, { recursive: true, force: true });
+  readonly #lastResort = () => {
+    // Or it would go on writing what we remove.
+    this.#server?.child.kill('SIGKILL');
+    this.#removeState();
+  };
   #portmapper: OwnedProcess | undefined;
   #server: OwnedProcess | undefined;
 
@@ -119,7 +123,7 @@ class PrivateGanesha implements Ganesha {
         NLM_Port: lockPort,
       }),
     );
-    process.once('exit', this.#removeState);
+    process.once('exit', this.#lastResort);
   }
 
   get pid(): number {
@@ -148,8 +152,12 @@ class PrivateGanesha implements Ganesha {
     this.#server = undefined;
     await this.#portmapper?.end('SIGKILL');
     this.#portmapper = undefined;
-    process.off('exit', this.#removeState);
+    process.off('exit', this.#lastResort);
     this.#removeState();
+  }
+
+  #removeState(): void {
+    rmSync(this.#state, { recursive: true, force: true, maxRetries: 5 });
   }
 
   async kill(): Promise<void> {

@@ -1,14 +1,16 @@
 /**
  * A `memory-server.ts` process with its mountpoint, and children that use the mount. This process
- * itself never touches it. `destroy` cleans up whatever state things are in.
+ * itself never touches it. `destroy` cleans up whatever state things are in, and so does our exit.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync, rmdirSync } from 'node:fs';
 import { mkdtemp, rm, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import '../exit-on-signals.ts';
 
 const SERVER = fileURLToPath(new URL('./memory-server.ts', import.meta.url));
 /** A child that takes longer hangs, and is killed. */
@@ -55,6 +57,12 @@ export class MemoryMount {
   readonly server: ChildProcess;
   readonly exited: Promise<number | null>;
   readonly #lines: AsyncIterator<string>;
+  readonly #lastResort = () => {
+    this.server.kill('SIGKILL');
+    if (!readFileSync('/proc/self/mounts', 'utf8').includes(` ${this.mountpoint} `)) return;
+    execFileSync('umount', ['-l', '-i', this.mountpoint], { stdio: 'ignore', timeout: 10_000 });
+    rmdirSync(this.mountpoint);
+  };
   #stderr = '';
 
   /** `wrap`: a command that runs the server's command line, which is appended to it. */
@@ -71,6 +79,7 @@ export class MemoryMount {
     ];
     const [program = '', ...args] = command;
     this.server = spawn(program, args, { stdio: 'pipe' });
+    process.once('exit', this.#lastResort);
     this.server.stderr?.on('data', (chunk) => {
       this.#stderr += chunk;
     });
@@ -121,6 +130,7 @@ export class MemoryMount {
       await this.exited;
     }
     await run('umount', ['-l', this.mountpoint]); // fails where nothing is mounted
+    process.off('exit', this.#lastResort);
     await rmdir(this.mountpoint).catch(() => undefined);
   }
 }

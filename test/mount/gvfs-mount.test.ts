@@ -23,6 +23,7 @@ import { type Ganesha, startGanesha } from '../../scripts/peers/ganesha.ts';
 import { portOf } from '../../scripts/peers/ports.ts';
 import { parseOptions } from '../../src/config/parse-options.ts';
 import { gvfs, gvfsMount } from '../cli/run.ts';
+import '../exit-on-signals.ts';
 import { Children, PYTHON } from './children.ts';
 import { isMounted } from './mount-fixture.ts';
 
@@ -34,7 +35,7 @@ const UMNT = 3;
 const FAULTY_DAEMON = fileURLToPath(new URL('faulty-daemon.ts', import.meta.url));
 
 let server: Ganesha;
-let state: string;
+let state = '';
 let mountpoint: string;
 let log: string;
 let children: Children;
@@ -54,15 +55,30 @@ beforeEach(() => {
 });
 
 afterEach(async () => {
+  killAll();
+  await until(() => daemons().length === 0, 'the daemons are gone');
+  remove();
+});
+
+// The daemons are in the background: no Ctrl-C reaches them.
+process.once('exit', () => {
+  if (!existsSync(state)) return;
+  killAll();
+  remove();
+});
+
+function killAll(): void {
   children.killAll();
   for (const pid of daemons()) process.kill(pid, 'SIGKILL');
-  await until(() => daemons().length === 0, 'the daemons are gone');
+}
+
+function remove(): void {
   for (let depth = 0; isMounted(mountpoint) && depth < 3; depth++) {
     execFileSync('umount', ['-l', '-i', mountpoint], { timeout: 10_000 });
   }
   rmdirSync(mountpoint); // not recursive, should it still be mounted
   rmSync(state, { recursive: true });
-});
+}
 
 describe('in the background', () => {
   it('returns when the mount answers, and leaves nothing of itself to its caller', async () => {

@@ -6,7 +6,7 @@
  *   with a time limit do the rest.
  * - close() unmounts as a user would (fusermount3 -u) and asserts that the daemon ends with 0.
  *   Where that fails it kills the children, aborts the connection, unmounts lazily, and then says what
- *   went wrong: no test leaves a mount or a process behind.
+ *   went wrong. So does our exit: no test leaves a mount or a process behind.
  */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
@@ -27,6 +27,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Ganesha, type GaneshaOptions, startGanesha } from '../../scripts/peers/ganesha.ts';
 import { type OwnedProcess, spawnOwned } from '../../scripts/peers/owned-process.ts';
+import '../exit-on-signals.ts';
 import { Children } from './children.ts';
 
 export interface MountOptions {
@@ -41,8 +42,6 @@ export interface MountWithServerOptions extends MountOptions {
 }
 
 const GVFS_MOUNT = fileURLToPath(new URL('../../dist/cli/gvfs-mount.js', import.meta.url));
-// Told to end (by the runner's time limit), we still leave by our exit handlers.
-process.once('SIGTERM', () => process.exit(143));
 
 const START_LIMIT_MS = 30_000;
 const END_LIMIT_MS = 20_000;
@@ -55,7 +54,11 @@ export class Mount {
   readonly children = new Children();
   readonly #state: string;
   readonly #daemon: OwnedProcess;
-  readonly #lastResort = () => unmountLazily(this.mountpoint);
+  readonly #lastResort = () => {
+    this.#daemon.child.kill('SIGKILL');
+    this.#detach();
+    this.#remove();
+  };
   #closed = false;
 
   constructor(server: Ganesha, state: string, daemon: OwnedProcess) {
@@ -147,10 +150,14 @@ export class Mount {
   }
 
   async #forceOut(): Promise<void> {
+    this.#detach();
+    await this.#daemon.end('SIGKILL');
+  }
+
+  #detach(): void {
     this.children.killAll();
     abortConnection(this.mountpoint);
     unmountLazily(this.mountpoint);
-    await this.#daemon.end('SIGKILL');
   }
 
   #remove(): void {
