@@ -15,8 +15,10 @@ export async function checkMountpoint(path: string): Promise<Result<string, Moun
   if (seen !== 'directory') return fault(path, seen);
   const real = realpathSync(path);
   const present = await mountAt(real);
-  if (present?.type === 'fuse.gvfs') return fault(real, 'inUse', present.source);
-  return ok(real);
+  if (present?.type !== 'fuse.gvfs') return ok(real);
+  // The kernel may have answered from what it remembers; statfs(2) asks the daemon each time.
+  if ((await look(real, ['-f'])) === 'stale') return fault(real, 'stale');
+  return fault(real, 'inUse', present.source);
 }
 
 /** Whether a file that may not exist yet would lie in the directory. Both paths are absolute. */
@@ -61,9 +63,12 @@ function fault(
 const LOOK_LIMIT_MS = 3000;
 
 /** What stat(1) says of the path; its messages are strerror(3)'s in the C locale. */
-function look(path: string): Promise<'directory' | MountpointFault> {
+function look(
+  path: string,
+  how: readonly string[] = ['-L', '-c', '%F'],
+): Promise<'directory' | MountpointFault> {
   return new Promise((done) => {
-    const child = spawn('stat', ['-L', '-c', '%F', '--', path], {
+    const child = spawn('stat', [...how, '--', path], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: '/usr/bin:/bin', LC_ALL: 'C' },
     });

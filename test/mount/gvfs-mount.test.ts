@@ -158,6 +158,8 @@ describe('in the background', () => {
 
   it('tells which exports there are when it is another one', async () => {
     assert.match(await refused({ source: '127.0.0.1:/exprot' }), /no export .*exports \/export\n/);
+    const beneath = await refused({ source: '127.0.0.1:/export/nope' });
+    assert.match(beneath, /does not give \/export\/nope, which lies in its export \/export: check/);
     const exports = await children.run(process.execPath, [gvfs, 'exports', ...serverArgs()]);
     assert.equal(exports, '/export (everyone)\n');
     const json = await children.run(process.execPath, [gvfs, 'exports', '--json', ...serverArgs()]);
