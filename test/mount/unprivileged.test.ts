@@ -112,7 +112,7 @@ describe('what the machine lacks is said in one sentence', () => {
   it('and with all of it a user mounts, reads and unmounts', async () => {
     const script = `as_user_mount "$1" ${args()}
       as_user cat "$1/mnt/file"
-      as_user grep -o ' fuse.gvfs [^ ]*' /proc/self/mounts
+      as_user sed -n "s|.* $1/mnt\\( fuse.gvfs [^ ]*\\).*|\\1|p" /proc/self/mounts
       as_user fusermount3 -u "$1/mnt"
       until grep -q unmounted "$1/log"; do sleep 0.02; done`;
     const { code, stdout, stderr } = await inNamespace(script);
