@@ -187,6 +187,15 @@ export class Session {
       await this.ended;
       return err(this.#giveUp);
     }
+    const options = formatOptions(plan.settings);
+    const roundTripMs = prepared.value;
+    this.#log.info('mounted', {
+      source: this.#source,
+      options: options === '' ? undefined : options,
+      transport: transport.value.name,
+      roundTripMs: roundTripMs === undefined ? undefined : Math.round(roundTripMs * 100) / 100,
+      ...mounted.value.capabilities,
+    });
     return ok(undefined);
   }
 
@@ -211,7 +220,6 @@ export class Session {
     roundTripMs: number | undefined,
   ): Promise<Result<Mounted, MountFailure>> {
     const { mountpoint, settings, notes } = this.#plan;
-    const options = formatOptions(settings);
     const mounted = await transport.mount(fileSystem, {
       mountpoint,
       source: this.#source,
@@ -230,13 +238,6 @@ export class Session {
     if (!mounted.ok) return err({ kind: 'kernel', mountpoint, ...mounted.error });
     const inVain = isRoot() ? [] : rootOnlyNotes(settings);
     for (const { message, ...fields } of [...notes, ...inVain]) this.#log.info(message, fields);
-    this.#log.info('mounted', {
-      source: this.#source,
-      options: options === '' ? undefined : options,
-      transport: transport.name,
-      roundTripMs: roundTripMs === undefined ? undefined : Math.round(roundTripMs * 100) / 100,
-      ...mounted.value.capabilities,
-    });
     return mounted;
   }
 

@@ -87,8 +87,10 @@ export class Mount {
     return existsSync(this.logFile) ? readFileSync(this.logFile, 'utf8') : '';
   }
 
+  /** Until the daemon says so: before that a signal interrupts the mounting, which is no end. */
   async untilMounted(): Promise<this> {
-    for (let waitedMs = 0; !isMounted(this.mountpoint); waitedMs += 20) {
+    const isReady = () => isMounted(this.mountpoint) && /\bmounted\b/.test(this.log());
+    for (let waitedMs = 0; !isReady(); waitedMs += 20) {
       if (!this.#daemon.alive() || waitedMs > START_LIMIT_MS) {
         const log = this.log();
         await this.#forceOut();
