@@ -246,6 +246,6 @@ async function close(state: MountState): Promise<void> {
   state.closing = true;
   await state.writes.settleAll();
   while (state.background.size > 0) await Promise.all(state.background);
-  for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode);
+  for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode, () => false);
   state.names.clear();
 }

@@ -34,7 +34,7 @@ export interface Inode {
   /** Present once something was written. */
   writes: FileWrites | undefined;
   silly: SillyName | undefined;
-  /** While a name of it, that nobody had open, is being removed: who opens it now waits. */
+  /** While a name of it is being removed that nobody had open: who opens it now waits. */
   leaving: Promise<unknown> | undefined;
   /** The kernel's uncollected lookups. */
   lookups: number;
@@ -61,6 +61,16 @@ export interface Inode {
   stale: boolean;
   /** Its last name was removed by us. */
   unlinked: boolean;
+}
+
+/** Makes opens of the inode wait for the call that takes a name from it. */
+export async function whileLeaving<T>(inode: Inode, call: Promise<T>): Promise<T> {
+  inode.leaving = call;
+  try {
+    return await call;
+  } finally {
+    if (inode.leaving === call) inode.leaving = undefined;
+  }
 }
 
 export class InodeTable {

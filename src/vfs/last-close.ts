@@ -20,6 +20,6 @@ export function closeInode(state: MountState, inode: Inode): void {
 async function finish(state: MountState, inode: Inode): Promise<void> {
   state.inodes.pin(inode);
   await state.writes.settle(inode);
-  if (inode.opens === 0) await removeHiddenName(state, inode);
+  await removeHiddenName(state, inode, () => inode.opens > 0);
   state.inodes.unpin(inode);
 }

@@ -14,7 +14,7 @@ import type { Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
-import type { Inode } from './inodes.ts';
+import { type Inode, whileLeaving } from './inodes.ts';
 import { closeInode } from './last-close.ts';
 import { ask, find, peek, takeIn } from './lookup.ts';
 import type { MountState } from './mount-state.ts';
@@ -155,7 +155,8 @@ export async function unlink(
   if (inode !== undefined && mustHide(inode)) {
     return hideOpenFile(state, as, directory, name, inode);
   }
-  return whileLeaving(inode, removeName(state, as, directory, name, inode));
+  const removal = removeName(state, as, directory, name, inode);
+  return inode === undefined ? removal : whileLeaving(inode, removal);
 }
 
 export async function rmdir(
@@ -197,17 +198,6 @@ export async function rename(
   const renamed = await whileLeaving(replaced, renameName(state, as, from, to));
   if (renamed.ok) nameRemoved(state, replaced);
   return renamed;
-}
-
-/** Makes opens of the inode wait for the call that takes a name from it. */
-async function whileLeaving(inode: Inode | undefined, call: Outcome<void>): Outcome<void> {
-  if (inode === undefined) return call;
-  inode.leaving = call;
-  try {
-    return await call;
-  } finally {
-    if (inode.leaving === call) inode.leaving = undefined;
-  }
 }
 
 /** N4: the open file goes out of the way first, and comes back if the rename fails. */

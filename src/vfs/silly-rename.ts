@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import type { Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { ok } from '../base/result.ts';
-import type { Inode } from './inodes.ts';
+import { type Inode, whileLeaving } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import { nameKey } from './names.ts';
 import type { Outcome } from './operations.ts';
@@ -71,13 +71,17 @@ export function forgetSillyName(state: MountState, inode: Inode): void {
   state.inodes.unpin(silly.directory);
 }
 
-/** Removes the hidden name: the file is gone for good. */
-export async function removeHiddenName(state: MountState, inode: Inode): Promise<void> {
+/** Removes the hidden name, if nobody has come to need it: the file is gone for good. */
+export async function removeHiddenName(
+  state: MountState,
+  inode: Inode,
+  isNeeded: () => boolean,
+): Promise<void> {
   const { silly } = inode;
-  if (silly === undefined || !(await silly.moved) || inode.silly !== silly) return;
+  if (silly === undefined || !(await silly.moved) || inode.silly !== silly || isNeeded()) return;
   inode.silly = undefined;
   inode.unlinked = true;
-  await removeHidden(state, silly);
+  await whileLeaving(inode, removeHidden(state, silly));
   state.inodes.unpin(silly.directory);
 }
 

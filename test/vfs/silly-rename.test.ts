@@ -35,6 +35,42 @@ describe('an open file', () => {
     assert.deepEqual(server.namesIn('/'), []);
   });
 
+  it('that comes to be opened while its last close removes it is not half there', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { ino, handle } = await mounted.create('/file');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    const removal = gate();
+    server.before = ({ procedure }) => (procedure === 'remove' ? removal.opened : undefined);
+    fs.release(handle);
+    await settled();
+    let answered = false;
+    const opening = fs.open(by(alice), ino, O_RDWR);
+    void opening.then(() => {
+      answered = true;
+    });
+    await settled();
+    assert.equal(answered, false, 'it waits for the outcome');
+    removal.open();
+    assert.equal(errno(await opening), 'ESTALE');
+  });
+
+  it('that is opened again just before it would be removed stays', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { ino, handle } = await mounted.create('/file');
+    await mounted.write(handle, 0, 'abc');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    fs.release(handle);
+    const again = value(await fs.open(by(alice), ino, O_RDWR)).handle;
+    await settled();
+    assert.equal((await mounted.read(again, 0, 10)).toString(), 'abc');
+    assert.match(server.namesIn('/')[0] ?? '', hidden);
+    fs.release(again);
+    await settled();
+    assert.deepEqual(server.namesIn('/'), []);
+  });
+
   it('is not deleted by its hidden name, nor is that renamed over', async () => {
     const mounted = new Mounted();
     const { fs, server } = mounted;
