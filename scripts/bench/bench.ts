@@ -91,6 +91,7 @@ async function measureSubject(
   }
   // The second transport has no bars, and crawls: its figures are worth one link only.
   if (subject === 'fuse-native' && site.link.mbit > 0) return;
+  site.warmServer(); // measuring its own directory has dropped what it had in memory
   const mount = site.mount(subject satisfies Transport);
   try {
     figures.add(subject, 'mount', mount.mountMs);
