@@ -3,7 +3,7 @@
  * gvfs-mount SERVER:/EXPORT DIRECTORY: mounts, and returns when the mount answers. Errors are one
  * sentence on standard error; the exit status is mount(8)'s.
  */
-import { stat } from 'node:fs/promises';
+import { opendir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ok, type Result } from '../base/result.ts';
@@ -79,14 +79,18 @@ async function inBackground(
 }
 
 /**
- * Uses the mount once, from this process that may: whoever comes next finds it warm. What is asked
- * is known to the daemon already; a mount that hangs all the same is not ours to wait for.
+ * Uses the mount once, from this process that may: whoever comes next finds it warm, and the kernel
+ * knows the first names of the root. A mount that hangs all the same is not ours to wait for.
  */
 async function firstTouch(mountpoint: string): Promise<void> {
-  const names = ['', ...Array.from({ length: 8 }, (_, at) => `.gvfs-${at}`)];
   const touched = (async () => {
-    for (const name of names) await stat(join(mountpoint, name)).catch(() => undefined);
-  })();
+    const root = await opendir(mountpoint);
+    await root.read();
+    await root.close();
+    for (let at = 0; at < 8; at++) {
+      await stat(join(mountpoint, `.gvfs-${at}`)).catch(() => undefined);
+    }
+  })().catch(() => undefined);
   await Promise.race([touched, sleep(FIRST_TOUCH_LIMIT_MS)]);
 }
 
