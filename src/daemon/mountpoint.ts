@@ -13,7 +13,13 @@ import type { MountFailure, MountpointFault } from './mount-failure.ts';
 export async function checkMountpoint(path: string): Promise<Result<string, MountFailure>> {
   const seen = await look(path);
   if (seen !== 'directory') return fault(path, seen);
-  const real = realpathSync(path);
+  let real: string;
+  try {
+    real = realpathSync(path);
+  } catch {
+    // The kernel answered the look from what it remembers of a mount whose daemon is gone.
+    return fault(path, 'stale');
+  }
   const present = await mountAt(real);
   if (present?.type !== 'fuse.gvfs') return ok(real);
   // The kernel may have answered from what it remembers; statfs(2) asks the daemon each time.
