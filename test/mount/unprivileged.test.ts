@@ -38,11 +38,11 @@ as_user_mount() { as_user "$1/node" "$1/package/dist/cli/gvfs-mount.js" "\${@:2}
 
 /** Everything of /usr/bin but fusermount3. */
 const WITHOUT_FUSERMOUNT = `
-mkdir "$1/bin" "$1/farm"
+mkdir "$1/bin" "$1/links"
 mount --bind /usr/bin "$1/bin"
-for program in "$1"/bin/*; do ln -s "$program" "$1/farm/"; done
-rm "$1"/farm/fusermount3
-mount --bind "$1/farm" /usr/bin
+for program in "$1"/bin/*; do ln -s "$program" "$1/links/"; done
+rm "$1"/links/fusermount3
+mount --bind "$1/links" /usr/bin
 hash -r
 `;
 
