@@ -13,7 +13,7 @@ import type { HandleId, Ino, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import type { Result } from '../base/result.ts';
 import type { FsError } from '../errors/fs-error.ts';
-import type { Attributes, FsStat } from './ports.ts';
+import type { Attributes, FsStat, ReadReply } from './ports.ts';
 
 /** Who asks. `pid` is the thread's id as the kernel gives it: 0 for the kernel's own requests. */
 export interface Caller {
@@ -51,19 +51,11 @@ export interface Opened {
   readonly handle: HandleId;
   /** The kernel keeps the pages it has of this file from before. */
   readonly keepCache: boolean;
+  /** The kernel reads a local file by itself: the id that it gave for it (FOPEN_PASSTHROUGH). */
+  readonly backingId?: number | undefined;
 }
 
-/** What the kernel may be told to send: bytes, a hole, or a range of a local file. */
-export type ReadReply =
-  | { readonly kind: 'bytes'; readonly bytes: readonly Buffer[]; release(): void }
-  | { readonly kind: 'zeros'; readonly length: number }
-  | {
-      readonly kind: 'file';
-      readonly fd: number;
-      readonly offset: number;
-      readonly length: number;
-      release(): void;
-    };
+export type { ReadReply };
 
 /**
  * Bytes to write, outside the JavaScript heap. They are the receiver's from the call on, until it

@@ -1,11 +1,12 @@
 /**
- * What the file-system layer needs from below, in its own words. The NFSv3 client has this shape
- * (structurally: it knows nothing of this file); the daemon joins the two.
+ * What the file-system layer needs from below, in its own words: a server (the NFSv3 client has
+ * this shape structurally: it knows nothing of this file), and a cache of images on the local disk
+ * (`cache/` implements it). The daemon joins them.
  *
  * Every call resolves, and none rejects: an expected failure is an `Err`. How long a call may wait
  * is the implementation's policy (hard or soft), not the caller's.
  */
-import type { FileHandle, Name } from '../base/brand.ts';
+import type { FileHandle, HandleId, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import type { Result } from '../base/result.ts';
 import type { FsError } from '../errors/fs-error.ts';
@@ -252,4 +253,130 @@ export interface ImageServer {
     offset: number,
     count: number,
   ): Answer<{ wcc: WccData; verifier: bigint }>;
+}
+
+// ---- The cache ----------------------------------------------------------------------------------
+
+/** What the kernel may be told to send: bytes, a hole, or a range of a local file. */
+export type ReadReply =
+  | { readonly kind: 'bytes'; readonly bytes: readonly Buffer[]; release(): void }
+  | { readonly kind: 'zeros'; readonly length: number }
+  | {
+      readonly kind: 'file';
+      readonly fd: number;
+      readonly offset: number;
+      readonly length: number;
+      /** To be called exactly once, when nothing reads the range any more. */
+      release(): void;
+      /**
+       * The file could not be read (errno of it): what to answer instead. To be called before
+       * `release`; nothing was sent to the kernel yet.
+       */
+      instead(errno: number): Promise<Result<ReadReply, FsError>>;
+    };
+
+/** Which content a file of the server has: equal stamps are of one content. */
+export type ContentStamp = WccAttributes;
+
+export interface Fetched {
+  /** Fewer bytes than asked for only where the file ends. */
+  readonly bytes: Buffer;
+  /** Gives the memory back; exactly once. */
+  release(): void;
+}
+
+/** The server's file behind an image, as the file system knows it. */
+export interface ImageSource {
+  /**
+   * [offset, offset + length) as the file has it now, our own uncommitted writes included.
+   * Any length: it is cut into READs of the server's size, all in flight.
+   */
+  fetch(as: Credentials, offset: number, length: number): Promise<Result<Fetched, FsError>>;
+  /**
+   * What the file is known to be, all of our own changes included; undefined while one of them is
+   * under way or its outcome is not known.
+   */
+  attributes(): Attributes | undefined;
+  /** Its path from the export's root, for people: a hint, which a rename elsewhere makes old. */
+  path(): string;
+}
+
+export interface ImageCache {
+  /**
+   * The image of a file: taken up from the disk if what is kept there is of `content`, else new
+   * and empty. Resolves always: where the disk fails, the image keeps nothing and reads go to the
+   * server. Opening it again answers the same image until it is closed as often.
+   */
+  open(file: FileHandle, content: Attributes, source: ImageSource): Promise<CachedImage>;
+  /** What the file system wants to know again at the next mount. */
+  readonly knowledge: KnowledgeStore;
+}
+
+/**
+ * One image of the cache: pages of 4 KiB, each absent or present.
+ *
+ * The file system says what the file's size is, orders local changes of the same bytes one after
+ * the other, and tells of others' changes. The image never returns bytes that are not of the
+ * present content.
+ */
+export interface CachedImage {
+  /**
+   * Bytes of [offset, offset + length), a range within `fileSize`: from the cache, else fetched in
+   * the name of `as`, and kept. `reader` tells the streams of different open files apart.
+   */
+  read(
+    as: Credentials,
+    reader: HandleId,
+    offset: number,
+    length: number,
+    fileSize: number,
+  ): Promise<Result<ReadReply, FsError>>;
+  /** The reader has closed: what was to be read ahead for it is not. */
+  readerGone(reader: HandleId): void;
+
+  /**
+   * To be awaited before bytes of [offset, offset + length) are sent to the server. Until the
+   * answered change is ended these pages are not served from the cache, nor fills of them kept.
+   */
+  beginWrite(offset: number, length: number): Promise<PendingChange>;
+  /** The same for a change of the size to `size`. */
+  beginResize(size: number): Promise<PendingChange>;
+  /** Another has changed the file: nothing that is kept is of its present content. */
+  replace(content: Attributes): Promise<void>;
+  /** Makes what is kept durable together with the stamp that it is of. */
+  settle(): Promise<void>;
+
+  /**
+   * The complete, verified local file, for the kernel to read by itself, or why not (one short
+   * clause for `gvfs status`). A held file is not changed by anything until it is released.
+   */
+  hold(): { readonly fd: number; release(): void } | { readonly why: string };
+
+  /** Ends one `open`. */
+  close(): void;
+}
+
+export interface PendingChange {
+  /** The server has it: `bytes` is what the pages hold now (of a write), else undefined. */
+  done(bytes?: Buffer): Promise<void>;
+  /** It failed, or nobody knows how it ended. */
+  failed(): Promise<void>;
+}
+
+/** One blob that outlives the session; whole or not at all. */
+export interface KnowledgeStore {
+  /** undefined when there is none, or a damaged one. */
+  load(): Promise<Buffer | undefined>;
+  /** Durable when it resolves; a failure is the cache's to report. */
+  save(bytes: Buffer): Promise<void>;
+  /** Durably gone when it resolves. */
+  forget(): Promise<void>;
+}
+
+/** The kernel's own way to a local file (FUSE passthrough). */
+export interface Backing {
+  /** An id for OPEN's answer; undefined when the kernel refuses (no privilege, file system). */
+  open(fd: number): number | undefined;
+  /** Only when the last file opened with the id is released. */
+  close(id: number): void;
 }

@@ -277,7 +277,14 @@ export class MemoryFs implements FileSystem {
     const n = Math.max(0, Math.min(length, node.size - offset));
     if (node.trouble === 'zeros') return ok({ kind: 'zeros', length: n });
     if (node.trouble === 'local') {
-      return ok({ kind: 'file', fd: this.#localFd, offset, length: n, release() {} });
+      return ok({
+        kind: 'file',
+        fd: this.#localFd,
+        offset,
+        length: n,
+        release() {},
+        instead: async () => err(localError('EIO', 'read')),
+      });
     }
     const bytes = [node.bytes.subarray(offset, offset + n)];
     return ok({ kind: 'bytes', bytes, release() {} });

@@ -299,11 +299,12 @@ describe('a WRITE', () => {
 });
 
 describe('a READ', () => {
+  const instead = async () => err(localError('EIO', 'read'));
   const reply = (kind: ReadReply['kind'], release: () => void): ReadReply =>
     kind === 'bytes'
       ? { kind, bytes: [Buffer.from('ab'), Buffer.from('cd')], release }
       : kind === 'file'
-        ? { kind, fd: 5, offset: 6, length: 4, release }
+        ? { kind, fd: 5, offset: 6, length: 4, release, instead }
         : { kind, length: 4 };
 
   it('is answered from bytes, zeros and files; what was lent is released when it is sent', async () => {
