@@ -100,12 +100,14 @@ export class Site {
     }
   }
 
-  mount(transport: Transport): Mount {
+  /** `options` as behind -o; without any it is the mode that keeps nothing. */
+  mount(transport: Transport, options: readonly string[] = ['nocache']): Mount {
     const directory = mkdtempSync(join(tmpdir(), 'gvfs-bench-'));
-    const options = `port=${this.route.port},mountport=${this.route.mountPort},log=/dev/null`;
+    const { port, mountPort } = this.route;
+    const all = [`port=${port},mountport=${mountPort},log=/dev/null`, ...options].join();
     const source = `127.0.0.1:${this.server.exportPath}`;
     const began = performance.now();
-    const command = [COMMAND, `--transport=${transport}`, '-o', options, source, directory];
+    const command = [COMMAND, `--transport=${transport}`, '-o', all, source, directory];
     const { status, stderr } = spawnSync(process.execPath, command, { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the mount failed (${status}): ${stderr}`);
     const mountMs = performance.now() - began;

@@ -339,7 +339,7 @@ interface Target {
 }
 
 function ports(of: Ganesha, ...more: string[]): string {
-  return [`port=${of.port}`, `mountport=${of.mountPort}`, ...more].join(',');
+  return [`port=${of.port}`, `mountport=${of.mountPort}`, 'nocache', ...more].join(',');
 }
 
 function args({ server: of = server, source = '127.0.0.1:/export', options }: Target = {}) {

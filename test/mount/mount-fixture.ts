@@ -33,6 +33,8 @@ import { Children } from './children.ts';
 export interface MountOptions {
   /** For `-o`, beside the ports and the log. */
   options?: readonly string[];
+  /** Where the disk cache lies: the maker's, to be removed by him. Default: nocache. */
+  cacheDirectory?: string;
   /** The NFS port to use instead of the server's: that of a relay in front of it. */
   port?: number;
 }
@@ -181,6 +183,7 @@ export async function mountExport(server: Ganesha, options: MountOptions = {}): 
     `port=${options.port ?? server.port}`,
     `mountport=${server.mountPort}`,
     `log=${logFile}`,
+    options.cacheDirectory === undefined ? 'nocache' : `cachedir=${options.cacheDirectory}`,
     ...(options.options ?? []),
   ];
   const output = openSync(logFile, 'a');

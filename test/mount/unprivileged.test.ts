@@ -124,7 +124,7 @@ describe('what the machine lacks is said in one sentence', () => {
 
   /** Mount options, source and mountpoint, for the shell. */
   function args(...options: string[]): string {
-    const ports = [`port=${server.port}`, `mountport=${server.mountPort}`, 'log=$1/log'];
+    const ports = [`port=${server.port}`, `mountport=${server.mountPort}`, 'nocache', 'log=$1/log'];
     return `-o "${[...ports, ...options].join(',')}" 127.0.0.1:${server.exportPath} "$1/mnt"`;
   }
 
