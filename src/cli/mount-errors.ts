@@ -59,6 +59,8 @@ export function report(error: CommandError): Report {
       return say('usage', `option "${error.option}" needs a value`, `use ${error.expected}`);
     case 'unwanted-value':
       return say('usage', `option "${error.option}" takes no value`, 'leave out the equals sign');
+    case 'contradiction':
+      return say('usage', `option "${error.option}" contradicts "${error.against}"`, error.toDo);
     case 'bad-source':
       return say('usage', `"${error.source}" cannot be mounted`, error.hint);
     case 'mountpoint':

@@ -16,6 +16,13 @@ export function defaultLogFile({ uid, env }: Surroundings): string | undefined {
   return state === undefined ? undefined : join(state, 'gvfs', 'gvfs.log');
 }
 
+/** Where images are cached; nowhere for a user without a home. */
+export function defaultCacheDirectory({ uid, env }: Surroundings): string | undefined {
+  if (uid === 0) return '/var/cache/gvfs';
+  const cache = absolute(env.XDG_CACHE_HOME) ?? absolute(env.HOME, '.cache');
+  return cache === undefined ? undefined : join(cache, 'gvfs');
+}
+
 /** XDG: a relative path is to be ignored. */
 function absolute(directory: string | undefined, below = ''): string | undefined {
   return directory !== undefined && isAbsolute(directory) ? join(directory, below) : undefined;

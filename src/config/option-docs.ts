@@ -12,13 +12,13 @@ import {
   offSpellings,
   optionTable,
   refusedOptions,
-  refusedPrefixes,
   shorthands,
 } from './options.ts';
 import { type ValueKind, writeValue } from './value-kind.ts';
 
 const groupTitles: Record<OptionGroup, string> = {
   server: 'The server and the way to it',
+  cache: 'The cache on the local disk, and who else writes',
   attributes: 'What is believed, and for how long',
   mount: 'The mount on this host',
   log: 'The log',
@@ -74,10 +74,7 @@ export function optionsPage(): string {
     '',
     '| option | what to do |',
     '|---|---|',
-    ...[
-      ...Object.entries(refusedOptions),
-      ...Object.entries(refusedPrefixes).map(([prefix, instead]) => [`${prefix}*`, instead]),
-    ].map(([name = '', instead]) => `| ${code(name)} | ${instead} |`),
+    ...Object.entries(refusedOptions).map(([name, instead]) => `| ${code(name)} | ${instead} |`),
     '',
   ].join('\n');
 }
@@ -135,12 +132,14 @@ function placeholder(kind: ValueKind): string {
     case 'integer':
     case 'size':
       return 'N';
+    case 'amount':
+      return 'N|N%';
     case 'choice':
       return kind.choices.join('|');
     case 'switch':
       return '';
     case 'path':
-      return 'FILE';
+      return kind.of === undefined ? 'FILE' : 'DIR';
     default:
       return unreachable(kind);
   }
@@ -152,12 +151,14 @@ function valuesOf(kind: ValueKind): string {
       return `${kind.min} to ${kind.max}${kind.unit === undefined ? '' : `, ${kind.unit}`}`;
     case 'size':
       return `${writeValue(kind, kind.min)} to ${writeValue(kind, kind.max)}, bytes`;
+    case 'amount':
+      return `bytes from ${writeValue(kind, kind.minBytes)}, or ${kind.minPercent}% to 100%`;
     case 'choice':
       return kind.choices.map(code).join(', ');
     case 'switch':
       return 'none';
     case 'path':
-      return 'a file';
+      return kind.of === undefined ? 'a file' : 'a directory';
     default:
       return unreachable(kind);
   }

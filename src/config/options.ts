@@ -7,7 +7,7 @@
  */
 import type { ValueKind, ValueOf } from './value-kind.ts';
 
-export type OptionGroup = 'server' | 'attributes' | 'mount' | 'log';
+export type OptionGroup = 'server' | 'cache' | 'attributes' | 'mount' | 'log';
 
 export interface OptionSpec {
   readonly group: OptionGroup;
@@ -155,6 +155,59 @@ export const optionTable = {
     doc: 'For how long a mount is tried again when the server does not answer',
   },
 
+  session: {
+    group: 'cache',
+    value: { kind: 'choice', choices: ['shared', 'exclusive', 'readonly'] },
+    default: 'shared',
+    doc:
+      'Who else writes to the export: anybody (shared: each open asks the server), nobody while ' +
+      'it is mounted here (exclusive: what is known is believed without asking), or nobody at ' +
+      'all (readonly: the same, implies ro, and mounts with the server away)',
+  },
+  write: {
+    group: 'cache',
+    value: {
+      kind: 'choice',
+      choices: ['through'],
+      otherwise: 'through: writes go to the server at once, and gvfs has no other way yet',
+    },
+    default: 'through',
+    doc: 'Where writes go: through the cache to the server at once',
+  },
+  cache: {
+    group: 'cache',
+    value: { kind: 'switch', off: 'nocache' },
+    default: true,
+    doc: 'Keep what was read on the local disk, across mounts and restarts; nocache keeps nothing',
+  },
+  cachedir: {
+    group: 'cache',
+    value: { kind: 'path', of: 'directory' },
+    default: undefined,
+    defaultWords: '/var/cache/gvfs for root, $XDG_CACHE_HOME/gvfs for others',
+    doc: 'Directory of the cache, made where it is missing; open to nobody but who mounts',
+  },
+  cachesize: {
+    group: 'cache',
+    value: { kind: 'amount', minPercent: 1, minBytes: 64 << 20 },
+    default: '80%',
+    doc: "Most that the export's cache may take: bytes, or percent of the disk that it is on",
+  },
+  cachefree: {
+    group: 'cache',
+    value: { kind: 'amount', minPercent: 0, minBytes: 1 << 20 },
+    default: '10%',
+    doc: 'What the cache leaves free: bytes, or percent of the disk that it is on',
+  },
+  passthrough: {
+    group: 'cache',
+    value: { kind: 'switch', off: 'nopassthrough' },
+    default: true,
+    doc:
+      'Let the kernel read complete images from the cache by itself, at the speed of the local ' +
+      'disk: where nothing can be written (ro, session=readonly) and root mounts',
+  },
+
   acregmin: {
     group: 'attributes',
     value: seconds,
@@ -190,12 +243,6 @@ export const optionTable = {
     value: { kind: 'choice', choices: ['all', 'pos', 'positive', 'none'] },
     default: 'all',
     doc: 'Which names are believed: all, only those that exist (pos, positive), or none',
-  },
-  nocache: {
-    group: 'attributes',
-    value: { kind: 'switch' },
-    default: true,
-    doc: 'Keep no file contents on the local disk: the only mode so far',
   },
 
   ro: {
@@ -294,12 +341,13 @@ export const shorthands = {
 } as const satisfies Record<string, { value: ValueKind; sets: readonly OptionName[]; doc: string }>;
 
 /** Why an option that is accepted changes nothing. */
-const opensAsk = 'every open asks the server';
+const opensAsk = 'session= says whether an open asks the server';
 const cachesAreApart = 'each mount has caches of its own';
 const noSelinux = 'the mount has no SELinux labels of its own';
 const forVersion4 = 'only NFSv4 has a use for it';
 const namedInSource = 'the server is named in the source';
-const noFscache = 'there is no fscache to use';
+const ownCache = 'the disk cache is our own: it is on unless nocache is given';
+const servedWhileAway = 'what is known is always served while the server is away';
 const canBeKilled = 'waiting callers can always be killed, but for O_DIRECT';
 const locksAreLocal = 'locks are kept by this host, and no other host sees them';
 /** The reason that is not worth a line in the log. */
@@ -317,11 +365,11 @@ export const ignoredOptions: Readonly<Record<string, string>> = {
   nocto: opensAsk,
   sharecache: cachesAreApart,
   nosharecache: cachesAreApart,
-  softreval: 'what is known is not believed beyond its time',
-  nosoftreval: 'what is known is not believed beyond its time',
+  softreval: servedWhileAway,
+  nosoftreval: servedWhileAway,
   namlen: 'the server says how long names may be',
-  fsc: noFscache,
-  nofsc: noFscache,
+  fsc: ownCache,
+  nofsc: ownCache,
   noacl: 'access lists are not shown',
   async: 'writes are durable at the server after fsync or close',
   addr: namedInSource,
@@ -382,11 +430,6 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   uid: serversOwners,
   gid: serversOwners,
   umask: serversOwners,
-};
-
-/** Names that begin so are refused too. */
-export const refusedPrefixes: Readonly<Record<string, string>> = {
-  cache: 'there is no disk cache yet: leave it out',
 };
 
 /** What others call an option of ours, for who looks for it. */

@@ -5,6 +5,7 @@
  * between commas are skipped, and of contradicting options the last one counts, as with mount(8).
  */
 import { err, ok, type Result } from '../base/result.ts';
+import { agree, type Contradiction } from './combinations.ts';
 import { nearestName } from './nearest-name.ts';
 import {
   allSpellings,
@@ -18,7 +19,6 @@ import {
   offSpellings,
   optionTable,
   refusedOptions,
-  refusedPrefixes,
   type Settings,
   shorthands,
 } from './options.ts';
@@ -42,7 +42,8 @@ export type OptionError =
       readonly expected: string;
     }
   | { readonly kind: 'missing-value'; readonly option: string; readonly expected: string }
-  | { readonly kind: 'unwanted-value'; readonly option: string };
+  | { readonly kind: 'unwanted-value'; readonly option: string }
+  | Contradiction;
 
 export interface ParsedOptions {
   readonly settings: Settings;
@@ -78,7 +79,11 @@ export function parseOptions(
     if (read.value.note !== undefined) notes.push(read.value.note);
   }
   const settings = { ...defaultSettings(), ...Object.fromEntries(values) } as Settings;
-  return ok({ settings, given: new Set(values.keys()), notes });
+  const given = new Set(values.keys());
+  const agreed = agree(settings, given);
+  if (!agreed.ok) return agreed;
+  notes.push(...agreed.value.idle.map(({ option, reason }) => withoutEffect(option, reason)));
+  return ok({ settings: agreed.value.settings, given, notes });
 }
 
 /** What these settings ask for in vain where another user than root mounts. */
@@ -184,9 +189,6 @@ function readOther(option: string, text: string): Result<Effect, OptionError> {
   if (ignoredPrefixes.some((prefix) => option.startsWith(prefix))) return ok(nothing);
   if (Object.hasOwn(refusedOptions, option)) {
     return err({ kind: 'refused-option', option, instead: refusedOptions[option] ?? '' });
-  }
-  for (const [prefix, instead] of Object.entries(refusedPrefixes)) {
-    if (option.startsWith(prefix)) return err({ kind: 'refused-option', option, instead });
   }
   const nearest = Object.hasOwn(knownElsewhere, option)
     ? knownElsewhere[option]

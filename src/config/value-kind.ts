@@ -16,7 +16,7 @@ export interface IntegerKind {
 }
 
 /**
- * Bytes, with K, M or G for powers of 1024. As mount.nfs does, what is out of range is taken as
+ * Bytes, with K, M, G or T for powers of 1024. As mount.nfs does, what is out of range is taken as
  * the nearest end of it, and rounded down to a multiple of `multiple`.
  */
 export interface SizeKind {
@@ -25,6 +25,16 @@ export interface SizeKind {
   readonly max: number;
   readonly multiple: number;
 }
+
+/** Part of a disk: bytes, with K, M, G or T for powers of 1024, or a percentage of the whole. */
+export interface AmountKind {
+  readonly kind: 'amount';
+  readonly minPercent: number;
+  /** The least bytes: what is below was meant otherwise. */
+  readonly minBytes: number;
+}
+
+export type Percent = `${number}%`;
 
 /** One of a few words; `otherwise` is what to do instead when another one is given. */
 export interface ChoiceKind {
@@ -40,21 +50,24 @@ export interface SwitchKind {
   readonly offAlso?: readonly string[];
 }
 
-/** The name of a file. */
+/** The name of a file, or of a directory. */
 export interface PathKind {
   readonly kind: 'path';
+  readonly of?: 'directory';
 }
 
-export type ValueKind = IntegerKind | SizeKind | ChoiceKind | SwitchKind | PathKind;
+export type ValueKind = IntegerKind | SizeKind | AmountKind | ChoiceKind | SwitchKind | PathKind;
 
 /** The type of a value of the kind. */
 export type ValueOf<K extends ValueKind> = K extends IntegerKind | SizeKind
   ? number
-  : K extends ChoiceKind
-    ? K['choices'][number]
-    : K extends SwitchKind
-      ? boolean
-      : string;
+  : K extends AmountKind
+    ? number | Percent
+    : K extends ChoiceKind
+      ? K['choices'][number]
+      : K extends SwitchKind
+        ? boolean
+        : string;
 
 /** A value of any kind. */
 export type Value = number | string | boolean;
@@ -75,6 +88,15 @@ export function readValue(
       const inRange = Math.min(Math.max(bytes, kind.min), kind.max);
       return ok(inRange - (inRange % kind.multiple));
     }
+    case 'amount': {
+      const percent = /^(\d{1,3})%$/.exec(text)?.[1];
+      if (percent === undefined) {
+        const bytes = readBytes(text);
+        return bytes !== undefined && bytes >= kind.minBytes ? ok(bytes) : err(describeKind(kind));
+      }
+      const inRange = Number(percent) >= kind.minPercent && Number(percent) <= 100;
+      return inRange ? ok(`${Number(percent)}%`) : err(describeKind(kind));
+    }
     case 'choice':
       if (kind.choices.includes(text)) return ok(text);
       return err(kind.otherwise ?? describeKind(kind));
@@ -92,6 +114,7 @@ export function isAdjusted(kind: ValueKind, text: string, value: Value): boolean
 
 /** The text after `=` for a value that readValue gave. */
 export function writeValue(kind: Exclude<ValueKind, SwitchKind>, value: number | string): string {
+  if (kind.kind === 'amount' && typeof value === 'number') return writeBytes(value);
   return kind.kind === 'size' ? writeBytes(Number(value)) : String(value);
 }
 
@@ -104,21 +127,23 @@ export function describeKind(kind: ValueKind): string {
     }
     case 'size':
       return `a size from ${writeBytes(kind.min)} to ${writeBytes(kind.max)}, as 65536 or 64K`;
+    case 'amount':
+      return `${kind.minPercent}% to 100%, or a size of at least ${writeBytes(kind.minBytes)}`;
     case 'choice':
       return kind.choices.length === 1 ? `${kind.choices[0]}` : `one of ${kind.choices.join(', ')}`;
     case 'switch':
       return 'it without a value';
     case 'path':
-      return "a file's name";
+      return kind.of === undefined ? "a file's name" : "a directory's name";
     default:
       return unreachable(kind);
   }
 }
 
-const unitShift = { '': 0, K: 10, M: 20, G: 30 } as const;
+const unitShift = { '': 0, K: 10, M: 20, G: 30, T: 40 } as const;
 
 function readBytes(text: string): number | undefined {
-  const parts = /^(\d{1,15})([KMG]?)$/i.exec(text);
+  const parts = /^(\d{1,15})([KMGT]?)$/i.exec(text);
   if (parts === null) return undefined;
   const unit = (parts[2] ?? '').toUpperCase() as keyof typeof unitShift;
   const bytes = Number(parts[1]) * 2 ** unitShift[unit];
@@ -126,7 +151,7 @@ function readBytes(text: string): number | undefined {
 }
 
 function writeBytes(bytes: number): string {
-  for (const unit of ['G', 'M', 'K'] as const) {
+  for (const unit of ['T', 'G', 'M', 'K'] as const) {
     const size = 2 ** unitShift[unit];
     if (bytes >= size && bytes % size === 0) return `${bytes / size}${unit}`;
   }

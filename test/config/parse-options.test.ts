@@ -45,11 +45,24 @@ describe('parseOptions', () => {
     ['ro,rw', { ro: false }],
     ['nosuid,nodev,noexec', { suid: false, dev: false, exec: false }],
     ['allow_other', { allow_other: true }],
-    ['transport=fuse-native', { transport: 'fuse-native' }],
+    ['transport=fuse-native', { transport: 'fuse-native', cache: false }],
     ['readahead=4096', { readahead: 4096 }],
     ['log=/a\\,b\\\\c', { log: '/a,b\\c' }],
     ['log=/a=b', { log: '/a=b' }],
-    ['nocache,sec=sys,proto=tcp,mountproto=tcp6', { mountproto: 'tcp6' }],
+    ['rsize=1T', { rsize: 1 << 20 }],
+    ['nocache,sec=sys,proto=tcp,mountproto=tcp6', { cache: false, mountproto: 'tcp6' }],
+    ['nocache,cache', {}],
+    [
+      'cachedir=/c,cachesize=10G,cachefree=0%',
+      { cachedir: '/c', cachesize: 10 * 2 ** 30, cachefree: '0%' },
+    ],
+    ['cachesize=2T,cachefree=1M', { cachesize: 2 ** 41, cachefree: 2 ** 20 }],
+    ['cachesize=100%,cachefree=05%', { cachesize: '100%', cachefree: '5%' }],
+    ['session=exclusive,write=through,nopassthrough', { session: 'exclusive', passthrough: false }],
+    ['session=readonly', { session: 'readonly', ro: true }],
+    ['session=readonly,ro,passthrough', { session: 'readonly', ro: true }],
+    ['ro,passthrough', { ro: true }],
+    ['nocache,session=exclusive', { cache: false, session: 'exclusive' }],
     ['defaults,_netdev,nofail,x-systemd.automount,comment=any,nolock,local_lock=all,fsc', {}],
   ];
   for (const [text, expected] of read) {
@@ -74,7 +87,7 @@ describe('parseOptions', () => {
     ['timeo=99999999999999999999', { kind: 'bad-value', option: 'timeo' }],
     ['nconnect=17', { kind: 'bad-value', option: 'nconnect', value: '17' }],
     ['port=65536', { kind: 'bad-value', option: 'port', value: '65536' }],
-    ['rsize=1T', { kind: 'bad-value', option: 'rsize', value: '1T' }],
+    ['rsize=1P', { kind: 'bad-value', option: 'rsize', value: '1P' }],
     ['vers=4', { kind: 'bad-value', option: 'vers', value: '4' }],
     ['nfsvers=4.2', { kind: 'bad-value', option: 'nfsvers', value: '4.2' }],
     ['proto=udp', { kind: 'bad-value', option: 'proto', value: 'udp' }],
@@ -84,7 +97,24 @@ describe('parseOptions', () => {
     ['udp', { kind: 'refused-option', option: 'udp' }],
     ['uid=0', { kind: 'refused-option', option: 'uid' }],
     ['umask=022', { kind: 'refused-option', option: 'umask' }],
-    ['cachedir=/c', { kind: 'refused-option', option: 'cachedir' }],
+    ['cachedir', { kind: 'missing-value', option: 'cachedir', expected: "a directory's name" }],
+    ['cachesize=80', { kind: 'bad-value', option: 'cachesize', value: '80' }],
+    ['cachesize=0%', { kind: 'bad-value', option: 'cachesize', value: '0%' }],
+    ['cachesize=101%', { kind: 'bad-value', option: 'cachesize', value: '101%' }],
+    ['cachefree=10', { kind: 'bad-value', option: 'cachefree', value: '10' }],
+    ['cachefree=%', { kind: 'bad-value', option: 'cachefree', value: '%' }],
+    ['session=private', { kind: 'bad-value', option: 'session', value: 'private' }],
+    ['write=back', { kind: 'bad-value', option: 'write', value: 'back' }],
+    ['cache=none', { kind: 'unwanted-value', option: 'cache' }],
+    ['cachdir=/c', { kind: 'unknown-option', option: 'cachdir', nearest: 'cachedir' }],
+    ['nocache,cachedir=/c', contradiction('nocache', 'cachedir')],
+    ['cachesize=1G,nocache', contradiction('nocache', 'cachesize')],
+    ['nocache,passthrough,ro', contradiction('nocache', 'passthrough')],
+    ['transport=fuse-native,cache', contradiction('transport=fuse-native', 'cache')],
+    ['transport=fuse-native,cachefree=1%', contradiction('transport=fuse-native', 'cachefree')],
+    ['session=readonly,rw', contradiction('session=readonly', 'rw')],
+    ['passthrough', contradiction('passthrough', 'rw')],
+    ['session=exclusive,noac', contradiction('session=exclusive', 'noac')],
     ['readonly', { kind: 'unknown-option', option: 'readonly', nearest: 'ro' }],
     ['foo', { kind: 'unknown-option', option: 'foo', nearest: undefined }],
     ['or', { kind: 'unknown-option', option: 'or', nearest: 'ro' }],
@@ -147,10 +177,28 @@ describe('parseOptions', () => {
     assert.deepEqual(inVain('nosuid,nodev,ro,exec'), []);
   });
 
+  it('says what has no effect beside another option', () => {
+    const idle = (text: string) => {
+      const parsed = parseOptions([text]);
+      assert.ok(parsed.ok);
+      return parsed.value.notes.map(({ option }) => option);
+    };
+    assert.deepEqual(idle('transport=fuse-native'), ['cache']);
+    assert.deepEqual(idle('transport=fuse-native,nocache'), []);
+    assert.deepEqual(idle('session=exclusive,acregmin=1,acdirmax=9'), ['acregmin', 'acdirmax']);
+    assert.deepEqual(idle('acregmin=1'), []);
+  });
+
   it('reads back what formatOptions wrote', () => {
     fc.assert(
       fc.property(anySettings(), (settings) => {
-        assert.deepEqual(settingsOf(formatOptions(settings)), settings);
+        const parsed = parseOptions([formatOptions(settings)]);
+        fc.pre(parsed.ok || parsed.error.kind !== 'contradiction');
+        assert.ok(parsed.ok);
+        const agreed = parsed.value.settings;
+        // The others are as they were written; these two may be implied.
+        assert.deepEqual({ ...agreed, ro: settings.ro, cache: settings.cache }, settings);
+        assert.deepEqual(settingsOf(formatOptions(agreed)), agreed);
       }),
     );
   });
@@ -164,6 +212,10 @@ describe('parseOptions', () => {
     );
   });
 });
+
+function contradiction(option: string, against: string) {
+  return { kind: 'contradiction', option, against };
+}
 
 function settingsOf(text: string): Settings {
   const parsed = parseOptions([text]);
@@ -189,6 +241,11 @@ function anyValue(kind: ValueKind): fc.Arbitrary<Value> {
       return fc
         .integer({ min: kind.min / kind.multiple, max: kind.max / kind.multiple })
         .map((count) => count * kind.multiple);
+    case 'amount':
+      return fc.oneof(
+        fc.integer({ min: kind.minPercent, max: 100 }).map((percent) => `${percent}%`),
+        fc.maxSafeNat().filter((bytes) => bytes >= kind.minBytes && bytes < 1e15),
+      );
     case 'choice':
       return fc.constantFrom(...kind.choices);
     case 'switch':

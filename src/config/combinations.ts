@@ -1,0 +1,74 @@
+/**
+ * What options mean together: some imply others, some have no effect beside others, and some
+ * cannot both be meant. A person who asks for both is told, instead of being given one of them.
+ */
+import { err, ok, type Result } from '../base/result.ts';
+import type { OptionName, Settings } from './options.ts';
+
+/** Two options that cannot both be had, as they would be written. */
+export interface Contradiction {
+  readonly kind: 'contradiction';
+  readonly option: string;
+  readonly against: string;
+  readonly toDo: string;
+}
+
+/** Options that change nothing beside another one. */
+export interface Idle {
+  readonly option: string;
+  readonly reason: string;
+}
+
+export interface Agreed {
+  readonly settings: Settings;
+  readonly idle: readonly Idle[];
+}
+
+const ofCache = ['cachedir', 'cachesize', 'cachefree'] as const satisfies readonly OptionName[];
+const ofTimes = ['acregmin', 'acregmax', 'acdirmin', 'acdirmax'] as const;
+
+/** `given`: the options that were written, by whatever name. */
+export function agree(
+  settings: Settings,
+  given: ReadonlySet<OptionName>,
+): Result<Agreed, Contradiction> {
+  const { session, transport, cache, passthrough } = settings;
+  const oneOf = 'leave out one of them';
+  const against = (option: string, against: string, toDo = oneOf) =>
+    err({ kind: 'contradiction' as const, option, against, toDo });
+
+  const asked = ofCache.find((name) => given.has(name));
+  if (!cache && asked !== undefined) return against('nocache', asked);
+  if (!cache && passthrough && given.has('passthrough')) return against('nocache', 'passthrough');
+  if (transport === 'fuse-native') {
+    const wish = asked ?? (cache && given.has('cache') ? 'cache' : undefined);
+    if (wish !== undefined) {
+      return against('transport=fuse-native', wish, `${oneOf}: the cache needs our own addon`);
+    }
+  }
+  if (session === 'readonly' && !settings.ro && given.has('ro')) {
+    return against('session=readonly', 'rw');
+  }
+  const ro = settings.ro || session === 'readonly';
+  if (passthrough && given.has('passthrough') && !ro) {
+    const toDo = 'mount with ro or session=readonly, or leave passthrough out';
+    return against('passthrough', 'rw', toDo);
+  }
+  if (session !== 'shared' && !settings.ac) return against(`session=${session}`, 'noac');
+
+  const idle: Idle[] = [];
+  if (transport === 'fuse-native' && cache) {
+    idle.push({
+      option: 'cache',
+      reason: 'transport=fuse-native has none: it needs our own addon',
+    });
+  }
+  for (const name of session === 'shared' ? [] : ofTimes) {
+    const reason = `session=${session} believes what it knows without a limit`;
+    if (given.has(name)) idle.push({ option: name, reason });
+  }
+  return ok({
+    settings: { ...settings, ro, cache: cache && transport !== 'fuse-native' },
+    idle,
+  });
+}
