@@ -5,9 +5,12 @@
       'target_name': 'gvfs_native',
       'sources': [
         'src/addon.cc',
+        'src/block_file.cc',
         'src/buffer_pool.cc',
         'src/channel.cc',
+        'src/crc32c.cc',
         'src/device.cc',
+        'src/files.cc',
         'src/mount.cc',
         'src/work_queue.cc',
       ],

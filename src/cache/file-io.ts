@@ -27,7 +27,9 @@ export interface FileIo {
   /**
    * Writes the bytes of pages that were absent. `offset` is a multiple of 4096; the bytes may end
    * within a page only where the file ends. Pages that are all zeros are not written: `holes` says
-   * whether they are holes already, or have to be made such.
+   * whether they are holes already, or have to be made such. The file does not grow for zeros.
+   *
+   * After an error the pages may hold any bytes: they are holes to be trusted no longer.
    */
   store(fd: number, offset: number, bytes: Buffer, holes: 'trusted' | 'punch'): Promise<Stored>;
   /** pwrite of all of it. */
@@ -36,10 +38,11 @@ export interface FileIo {
   read(fd: number, offset: number, into: Buffer): Promise<{ errno: number; got: number }>;
   /**
    * The sums of the blocks from `firstBlock` on, one for each of `masks`: bit i of a mask says that
-   * page i of the block is present. What lies beyond the file's end counts as zeros.
+   * page i of the block is present. What lies beyond the file's end counts as zeros. One call keeps
+   * one of few threads busy: a long row of blocks is asked for in portions.
    */
   sums(fd: number, firstBlock: number, masks: Uint16Array): Promise<Stored>;
-  /** fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) */
+  /** fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE); `length` is above 0. */
   punch(fd: number, offset: number, length: number): Promise<number>;
   truncate(fd: number, sizeBytes: number): Promise<number>;
   /** fdatasync(2) */
@@ -48,6 +51,9 @@ export interface FileIo {
   size(fd: number): Promise<{ errno: number; allocatedBytes: number; sizeBytes: number }>;
   /** flock(LOCK_EX | LOCK_NB), at once: EWOULDBLOCK when another holds it. */
   lock(fd: number): number;
-  /** Ends the threads; what has not begun resolves with ECANCELED. */
+  /**
+   * Ends the threads; what has not begun resolves with ECANCELED, and so does what is asked for
+   * later. What has begun is waited for, unless the disk hangs.
+   */
   close(): Promise<void>;
 }
