@@ -9,6 +9,8 @@ export interface FioMeasure {
   operationsPerSecond: number;
   /** Mean time from submission to completion, microseconds. */
   meanLatencyUs: number;
+  /** The latency that 99 of 100 operations stay below, microseconds. */
+  p99LatencyUs: number;
   /** Bytes moved in all. */
   bytes: number;
 }
@@ -46,7 +48,7 @@ interface FioSide {
   io_bytes: number;
   bw_bytes: number;
   iops: number;
-  clat_ns: { mean: number };
+  clat_ns: { mean: number; percentile?: Record<string, number> };
 }
 
 /** fio may put warnings before its JSON. */
@@ -59,6 +61,7 @@ function measure(side: FioSide): FioMeasure {
     bytesPerSecond: side.bw_bytes,
     operationsPerSecond: side.iops,
     meanLatencyUs: side.clat_ns.mean / 1000,
+    p99LatencyUs: (side.clat_ns.percentile?.['99.000000'] ?? Number.NaN) / 1000,
     bytes: side.io_bytes,
   };
 }

@@ -123,6 +123,12 @@ export class Site {
     };
   }
 
+  /** What has crossed the shaped link to the client so far, both ports; 0 where there is no relay. */
+  async bytesToClient(): Promise<number> {
+    const counters = await Promise.all(this.#relays.map((relay) => relay.counters()));
+    return counters.reduce((sum, { bytesToClient }) => sum + bytesToClient, 0);
+  }
+
   async close(): Promise<void> {
     for (const relay of this.#relays) await relay.stop();
     await this.server.stop();

@@ -30,6 +30,8 @@ export interface BootOptions {
   limitMs?: number;
   /** Ends QEMU at once. */
   signal?: AbortSignal;
+  /** Where QEMU is to write down each request to its disk (the trace event blk_co_preadv). */
+  requestLog?: string;
   /** Called with each line of the serial console. */
   onLine?: (line: string) => void;
 }
@@ -136,6 +138,9 @@ function qemuArguments(options: BootOptions, accelerator: Accelerator): string[]
     ...machineArguments(options, accelerator),
     ...['-drive', `file=${file},format=raw,if=none,id=disk,cache=${cache}`],
     ...['-device', 'virtio-blk-pci,drive=disk'],
+    ...(options.requestLog === undefined
+      ? []
+      : ['-trace', 'blk_co_preadv', '-D', options.requestLog]),
   ];
 }
 

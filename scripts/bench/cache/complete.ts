@@ -1,0 +1,119 @@
+/**
+ * An image that is complete in the cache: read by the kernel itself (passthrough) in a read-only
+ * session, and through the daemon where it is open for writing, too.
+ */
+import { join } from 'node:path';
+import { fio } from '../fio.ts';
+import { IMAGE, links, Site } from '../site.ts';
+import { cacheDirectory, complete, counts, mountCached } from './cached-mount.ts';
+import type { Experiment } from './experiments.ts';
+import type { Row } from './ledger.ts';
+
+const SECONDS = 3;
+
+const pass = {
+  sequential: ratio('complete, readonly: sequential / local'),
+  random: ratio('complete, readonly: random 4 KiB depth 1 / local'),
+  mmap: ratio('complete, readonly: mmap random / local'),
+  reads: {
+    name: 'complete, readonly: READs that came to the daemon',
+    unit: '1',
+    bar: { kind: 'at most', value: 0 },
+  },
+} satisfies Record<string, Row>;
+
+function ratio(name: string): Row {
+  return { name, unit: 'ratio', bar: { kind: 'ratio at least', value: 0.9 } };
+}
+
+export const passthrough: Experiment = {
+  name: 'complete, readonly',
+  async open(imageBytes) {
+    const site = await Site.open(loopback(), imageBytes);
+    const cache = cacheDirectory();
+    const mount = mountCached(site, cache.path, 'readonly');
+    await complete(join(mount.directory, IMAGE));
+    const local = join(site.server.directory, IMAGE);
+    const mounted = join(mount.directory, IMAGE);
+    const timed = { time_based: true, runtime: SECONDS, invalidate: 0, size: imageBytes } as const;
+    const rates = {
+      sequential: (filename: string) => readRate({ filename, rw: 'read', bs: '1M', ...timed }),
+      random: (filename: string) => readRate({ filename, rw: 'randread', bs: '4k', ...timed }),
+      mmap: (filename: string) =>
+        readRate({ filename, rw: 'randread', bs: '4k', ioengine: 'mmap', ...timed }),
+    };
+    for (const file of [local, mounted]) await rates.sequential(file); // both in memory
+    return {
+      async run(ledger) {
+        const before = await counts(mount.directory);
+        for (const work of ['sequential', 'random', 'mmap'] as const) {
+          const limit = await rates[work](local);
+          ledger.add(pass[work], (await rates[work](mounted)) / limit);
+        }
+        const after = await counts(mount.directory);
+        ledger.add(pass.reads, after.kernelReads - before.kernelReads);
+      },
+      async close() {
+        mount.unmount();
+        await site.close();
+        cache.remove();
+      },
+    };
+  },
+};
+
+const through = {
+  sequential: least('complete, read-write: sequential 1 MiB O_DIRECT', 'MB/s', 1800),
+  depth1: least('complete, read-write: random 4 KiB O_DIRECT, depth 1', '1/s', 12_000),
+  depth16: least('complete, read-write: random 4 KiB O_DIRECT, depth 16', '1/s', 60_000),
+  reads: {
+    name: 'complete, read-write: READs to the server',
+    unit: '1',
+    bar: { kind: 'at most', value: 0 },
+  },
+} satisfies Record<string, Row>;
+
+function least(name: string, unit: string, value: number): Row {
+  return { name, unit, bar: { kind: 'at least', value } };
+}
+
+export const throughTheDaemon: Experiment = {
+  name: 'complete, read-write',
+  async open(imageBytes) {
+    const site = await Site.open(loopback(), imageBytes);
+    const cache = cacheDirectory();
+    const mount = mountCached(site, cache.path, 'exclusive');
+    const filename = join(mount.directory, IMAGE);
+    await complete(filename);
+    const direct = { filename, direct: 1, size: imageBytes } as const;
+    const timed = { ...direct, time_based: true, runtime: SECONDS, bs: '4k' } as const;
+    return {
+      async run(ledger) {
+        const before = await counts(mount.directory);
+        const sequential = await readRate({ ...direct, rw: 'read', bs: '1M' });
+        ledger.add(through.sequential, sequential / 1e6);
+        const one = await fio({ ...timed, rw: 'randread' });
+        ledger.add(through.depth1, one.read.operationsPerSecond);
+        const deep = await fio({ ...timed, rw: 'randread', ioengine: 'libaio', iodepth: 16 });
+        ledger.add(through.depth16, deep.read.operationsPerSecond);
+        const after = await counts(mount.directory);
+        ledger.add(through.reads, after.readRpcs - before.readRpcs);
+      },
+      async close() {
+        mount.unmount();
+        await site.close();
+        cache.remove();
+      },
+    };
+  },
+};
+
+async function readRate(job: Parameters<typeof fio>[0]): Promise<number> {
+  return (await fio(job)).read.bytesPerSecond;
+}
+
+function loopback() {
+  const [link] = links;
+  if (link === undefined) throw new Error('there is no loopback');
+  return link;
+}
