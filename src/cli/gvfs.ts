@@ -6,9 +6,9 @@ import { Command, CommanderError } from '@commander-js/extra-typings';
 import { parseSource } from '../config/mount-source.ts';
 import { nearestName } from '../config/nearest-name.ts';
 import { parseOptions } from '../config/parse-options.ts';
+import { packageVersion } from '../config/version.ts';
 import { type ServerExport, serverExports } from '../daemon/server-exports.ts';
 import { type CommandError, ExitStatus, report, sentence } from './mount-errors.ts';
-import { packageVersion } from './version.ts';
 
 async function main(): Promise<ExitStatus> {
   let status: ExitStatus = ExitStatus.success;

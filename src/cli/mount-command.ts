@@ -11,8 +11,8 @@ import { optionHelp } from '../config/option-docs.ts';
 import { type OptionSpec, optionTable, type Settings } from '../config/options.ts';
 import { type ParsedOptions, parseOptions } from '../config/parse-options.ts';
 import { writeValue } from '../config/value-kind.ts';
+import { packageVersion } from '../config/version.ts';
 import type { CommandError, UsageError } from './mount-errors.ts';
-import { packageVersion } from './version.ts';
 
 export interface MountRequest {
   readonly kind: 'mount';
