@@ -1,21 +1,38 @@
-/** The directory of one export in the cache. */
-import type { FileHandle } from '../base/brand.ts';
-import type { Result } from '../base/result.ts';
-import type { FsError } from '../errors/fs-error.ts';
+/**
+ * The directory of one export in the cache: one daemon has it at a time, and no image is opened
+ * before somebody wants it.
+ *
+ *   CACHE/<export id>/LOCK         flock, and who has it
+ *                     knowledge    what is known of names
+ *                     <file id>/   an image each
+ *                     .gone/<n>    directories of images that were dropped: to be removed
+ *
+ * Invariants:
+ *  - C9: an image is dropped by renaming its directory: whoever has its files open keeps them.
+ *  - What was dropped does not come back: the rename is durable before `setAside` resolves with 0.
+ *  - Openings, closings and drops of one image do not overlap.
+ */
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { assert } from '../base/assert.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { Errno } from '../errors/errno.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
 import type { KnowledgeStore } from '../vfs/ports.ts';
+import { checkCacheDirectory, openCacheDirectory } from './cache-format.ts';
+import { exportIdOf, isFileId } from './file-id.ts';
 import type { FileIo } from './file-io.ts';
 import type { ImageInfo } from './info-file.ts';
+import { KnowledgeFile } from './knowledge-file.ts';
+import { Lane } from './lane.ts';
+import { localFailure } from './local-failure.ts';
+import { LOCK_BYTES, type LockHolder, parseLock, writeLock } from './lock-file.ts';
+import { isOursAlone } from './ownership.ts';
+import { nodePathIo, type PathIo } from './path-io.ts';
+import { readInfo } from './take-up.ts';
+import { writeWhole } from './whole-file.ts';
 
-/** What a daemon writes into LOCK about itself. */
-export interface LockHolder {
-  readonly pid: number;
-  /** Of its control socket; empty when it has none. */
-  readonly socket: string;
-  readonly mountpoint: string;
-  /** `server:port:/export`, for people. */
-  readonly source: string;
-  readonly state: 'serving' | 'draining';
-}
+export type { LockHolder } from './lock-file.ts';
 
 export interface ExportOptions {
   readonly cacheDir: string;
@@ -26,9 +43,10 @@ export interface ExportOptions {
   readonly socket: string;
   readonly mountpoint: string;
   readonly io: FileIo;
+  readonly paths?: PathIo;
   /** The kernel's id of this boot, 32 hex digits; read from /proc unless a test says it. */
   readonly bootId?: string;
-  /** Failures that no caller is told of: knowledge, sweeping. */
+  /** Failures that no caller is told of: of knowledge, of sweeping. */
   readonly onFailure?: (error: FsError) => void;
 }
 
@@ -39,71 +57,237 @@ export type ExportRefusal =
   | { readonly kind: 'refused'; readonly error: FsError; readonly message: string };
 
 export class ExportDirectory {
-  readonly id: string = '';
-  /** Absolute: CACHE/<export id>. */
-  readonly path: string = '';
-  /** `server:/export`, as in every info file. */
-  readonly source: string = '';
-  readonly bootId: string = '';
+  readonly id: string;
+  /** CACHE/<export id> */
+  readonly path: string;
+  /** `host:port:/export`, as in every info file. */
+  readonly source: string;
+  readonly bootId: string;
   readonly io: FileIo;
+  readonly paths: PathIo;
   readonly knowledge: KnowledgeStore;
 
-  constructor(io: FileIo, knowledge: KnowledgeStore) {
-    this.io = io;
-    this.knowledge = knowledge;
-  }
+  readonly #onFailure: (error: FsError) => void;
+  readonly #lockFd: number;
+  readonly #lanes = new Map<string, { lane: Lane; users: number }>();
+  readonly #open = new Map<string, object>();
+  #holder: LockHolder;
+  #nextGone = 0;
 
   /** Makes what is missing, checks the rest, and takes the lock. Opens no image. */
-  static open(_options: ExportOptions): Promise<Result<ExportDirectory, ExportRefusal>> {
-    throw new Error('not yet');
+  static async open(options: ExportOptions): Promise<Result<ExportDirectory, ExportRefusal>> {
+    const { cacheDir, io, paths = nodePathIo } = options;
+    const cache = await openCacheDirectory(cacheDir, paths, io);
+    if (!cache.ok) return refused(cache.error);
+    const path = join(cacheDir, exportIdOf(options.server, options.exportPath));
+    const made = await paths.makeDirectory(path);
+    if (made !== 0 && made !== Errno.EEXIST) return refused(localFailure(made, 'make', path));
+    const mine = isOursAlone(await paths.status(path));
+    if (!mine.ok) return refused(localError('EACCES', 'open cache', `${path} ${mine.error}`));
+    const lock = join(path, 'LOCK');
+    const opened = await paths.open(lock, 'create');
+    if (opened.errno !== 0) return refused(localFailure(opened.errno, 'open', lock));
+    const taken = await takeLock(io, paths, opened.fd, path);
+    if (taken !== undefined) {
+      await paths.close(opened.fd);
+      return err(taken);
+    }
+    const holder = holderOf(options);
+    const written = await writeLock(io, opened.fd, holder);
+    if (written !== 0) {
+      await paths.close(opened.fd);
+      return refused(localFailure(written, 'write', lock));
+    }
+    const bootId = options.bootId ?? (await currentBootId(paths));
+    return ok(new ExportDirectory(options, path, bootId, paths, opened.fd, holder));
+  }
+
+  private constructor(
+    options: ExportOptions,
+    path: string,
+    bootId: string,
+    paths: PathIo,
+    lockFd: number,
+    holder: LockHolder,
+  ) {
+    this.id = exportIdOf(options.server, options.exportPath);
+    this.path = path;
+    this.source = holder.source;
+    this.bootId = bootId;
+    this.io = options.io;
+    this.paths = paths;
+    this.#onFailure = options.onFailure ?? (() => undefined);
+    this.#lockFd = lockFd;
+    this.#holder = holder;
+    this.knowledge = new KnowledgeFile(this, this.#onFailure);
   }
 
   /** File ids of all that is kept, open or not, in no order. */
-  images(): Promise<Result<string[], FsError>> {
-    throw new Error('not yet');
+  async images(): Promise<Result<string[], FsError>> {
+    const { errno, names } = await this.paths.list(this.path);
+    return errno === 0 ? ok(names.filter(isFileId)) : err(localFailure(errno, 'list', this.path));
   }
 
-  /** What is on the disk about one image, open or not; Err when damaged or gone. */
-  describe(_fileId: string): Promise<Result<ImageInfo, FsError>> {
-    throw new Error('not yet');
+  /** What is on the disk about one image, open or not; Err when it is damaged or gone. */
+  async describe(fileId: string): Promise<Result<ImageInfo, FsError>> {
+    const info = await readInfo(this, fileId);
+    if (info.ok) return info;
+    const message = `${join(this.path, fileId, 'info')} ${info.error}`;
+    return err(localError('EIO', 'describe image', message));
   }
 
-  isOpen(_fileId: string): boolean {
-    throw new Error('not yet');
+  isOpen(fileId: string): boolean {
+    return this.#open.has(fileId);
   }
 
-  /** Drops a closed image: durably out of sight when it resolves; EBUSY when it is open. */
-  drop(_fileId: string): Promise<number> {
-    throw new Error('not yet');
+  /** Drops a closed image: durably out of sight when it resolves with 0; EBUSY when open. */
+  drop(fileId: string): Promise<number> {
+    return this.exclusively(fileId, () =>
+      this.isOpen(fileId) ? Promise.resolve(Errno.EBUSY) : this.setAside(fileId),
+    );
   }
 
-  /** Removes what was set aside or dropped; how many directories. Meant for the background. */
-  sweepGone(): Promise<number> {
-    throw new Error('not yet');
+  /** Removes what was set aside or dropped; how many. Meant for the background. */
+  async sweepGone(): Promise<number> {
+    const gone = join(this.path, '.gone');
+    const { errno, names } = await this.paths.list(gone);
+    if (errno !== 0) return 0;
+    let removed = 0;
+    for (const name of names) {
+      const failed = await removeTree(this.paths, join(gone, name));
+      if (failed === 0) removed += 1;
+      else this.#onFailure(localFailure(failed, 'remove', join(gone, name)));
+    }
+    return removed;
   }
 
-  /** Says in LOCK whether this daemon still serves. */
-  setState(_state: LockHolder['state']): Promise<number> {
-    throw new Error('not yet');
+  /** Says in LOCK whether this daemon still serves. Errno. */
+  setState(state: LockHolder['state']): Promise<number> {
+    this.#holder = { ...this.#holder, state };
+    return writeLock(this.io, this.#lockFd, this.#holder);
   }
 
   /** Gives the lock back. Images have to be closed before. */
-  close(): Promise<void> {
-    throw new Error('not yet');
+  async close(): Promise<void> {
+    assert(this.#open.size === 0, 'export directory: images are open');
+    await this.paths.close(this.#lockFd);
+  }
+
+  // ---- For the image directories ----
+
+  /** Runs `work` when no other work on this image runs. It must not call this again. */
+  async exclusively<T>(fileId: string, work: () => Promise<T>): Promise<T> {
+    const known = this.#lanes.get(fileId) ?? { lane: new Lane(), users: 0 };
+    this.#lanes.set(fileId, known);
+    known.users += 1;
+    try {
+      return await known.lane.run(work);
+    } finally {
+      known.users -= 1;
+      if (known.users === 0) this.#lanes.delete(fileId);
+    }
+  }
+
+  /** The directory of `fileId` is `owner`'s: the one before it has no name any more. */
+  attach(fileId: string, owner: object): void {
+    this.#open.set(fileId, owner);
+  }
+
+  detach(fileId: string, owner: object): void {
+    if (this.#open.get(fileId) === owner) this.#open.delete(fileId);
+  }
+
+  /** Takes the name from whatever has it, durably. Errno; 0 when nothing has it. */
+  async setAside(fileId: string): Promise<number> {
+    const gone = join(this.path, '.gone');
+    const made = await this.paths.makeDirectory(gone);
+    if (made !== 0 && made !== Errno.EEXIST) return made;
+    for (;;) {
+      const to = join(gone, String(this.#nextGone));
+      this.#nextGone += 1;
+      // What a daemon before this one left there is not looked for, but met.
+      if ((await this.paths.status(to)).errno === 0) continue;
+      const errno = await this.paths.rename(join(this.path, fileId), to);
+      if (errno === Errno.ENOENT) return 0;
+      if (errno !== 0) return errno;
+      const synced = await this.paths.sync(gone);
+      return synced === 0 ? this.paths.sync(this.path) : synced;
+    }
+  }
+
+  writeWhole(directory: string, name: string, bytes: Buffer, durable: boolean): Promise<number> {
+    return writeWhole(this.paths, this.io, directory, name, bytes, durable);
   }
 }
 
-/** Ids of the exports in a cache (needs no lock): directories only. */
-export function exportsIn(_cacheDir: string): Promise<Result<string[], FsError>> {
-  throw new Error('not yet');
+/** Ids of the exports in a cache; takes no lock. */
+export async function exportsIn(
+  cacheDir: string,
+  paths: PathIo = nodePathIo,
+): Promise<Result<string[], FsError>> {
+  const ours = await checkCacheDirectory(cacheDir, paths);
+  if (!ours.ok) return ours;
+  const { errno, names } = await paths.list(cacheDir);
+  return errno === 0 ? ok(names.filter(isFileId)) : err(localFailure(errno, 'list', cacheDir));
 }
 
-/** Who holds, or last held, an export: what its LOCK says; undefined when it says nothing. */
-export function lockHolderOf(
-  _cacheDir: string,
-  _exportId: string,
+/** Who holds, or held last, an export: what its LOCK says; undefined when it says nothing. */
+export async function lockHolderOf(
+  cacheDir: string,
+  exportId: string,
+  paths: PathIo = nodePathIo,
 ): Promise<LockHolder | undefined> {
-  throw new Error('not yet');
+  const { errno, bytes } = await paths.read(join(cacheDir, exportId, 'LOCK'), LOCK_BYTES);
+  return errno === 0 ? parseLock(bytes) : undefined;
 }
 
-export type { FileHandle };
+function refused(error: FsError): Result<never, ExportRefusal> {
+  return err({ kind: 'refused', error, message: error.message });
+}
+
+async function takeLock(
+  io: FileIo,
+  paths: PathIo,
+  fd: number,
+  path: string,
+): Promise<ExportRefusal | undefined> {
+  const errno = io.lock(fd);
+  if (errno === 0) return undefined;
+  const lock = join(path, 'LOCK');
+  if (errno !== Errno.EAGAIN) {
+    const error = localFailure(errno, 'lock', lock);
+    return { kind: 'refused', error, message: error.message };
+  }
+  const { bytes } = await paths.read(lock, LOCK_BYTES);
+  const holder = parseLock(bytes);
+  const who =
+    holder === undefined
+      ? 'another daemon, which has not said who it is'
+      : `the daemon ${holder.pid}, which serves ${holder.source} at ${holder.mountpoint}`;
+  const ending = holder?.state === 'draining' ? ', and is about to end' : '';
+  return { kind: 'locked', holder, message: `${path} is in use by ${who}${ending}` };
+}
+
+function holderOf(options: ExportOptions): LockHolder {
+  const { pid, socket, mountpoint, server, exportPath } = options;
+  return { pid, socket, mountpoint, source: `${server}:${exportPath}`, state: 'serving' };
+}
+
+/** Where the kernel does not say, every start counts as one of another boot. */
+async function currentBootId(paths: PathIo): Promise<string> {
+  const { bytes } = await paths.read('/proc/sys/kernel/random/boot_id', 4096);
+  const id = bytes.toString().trim().replaceAll('-', '');
+  return isFileId(id) ? id : randomBytes(16).toString('hex');
+}
+
+async function removeTree(paths: PathIo, path: string): Promise<number> {
+  const { errno, kind } = await paths.status(path);
+  if (errno !== 0) return errno;
+  if (kind !== 'directory') return paths.remove(path);
+  const { names } = await paths.list(path);
+  for (const name of names) {
+    const failed = await removeTree(paths, join(path, name));
+    if (failed !== 0) return failed;
+  }
+  return paths.removeDirectory(path);
+}

@@ -1,0 +1,362 @@
+/**
+ * Opening the files of one image: what is found is believed only if all of it agrees.
+ *
+ *   info missing, damaged, of another version, file or content, 'writing'     nothing is believed
+ *   data missing or of another length than info says                          nothing is believed
+ *   map of this boot, and whole                                               map is believed
+ *   else map.synced, if whole                                                 map.synced is
+ *   neither                                                                   nothing is believed
+ *
+ * Invariants: C2 and C3 as above. Whatever of `map` and `map.synced` was not believed is made
+ * anew, under a temporary name, before anything else is done with the image.
+ */
+import { join } from 'node:path';
+import { err, ok, type Result } from '../base/result.ts';
+import { Errno } from '../errors/errno.ts';
+import type { FsError } from '../errors/fs-error.ts';
+import { BlockMap } from './block-map.ts';
+import type { ExportDirectory } from './export-directory.ts';
+import type { FileIo } from './file-io.ts';
+import { decodeInfo, encodeInfo, type ImageInfo, INFO_MOST_BYTES, sameStamp } from './info-file.ts';
+import { localFailure } from './local-failure.ts';
+import { CHUNK_BYTES, decodeChunk, encodeChunk, MapFile, type MapHeader } from './map-file.ts';
+import { isOursAlone } from './ownership.ts';
+
+/** The open files of an image, and what is known of them. */
+export interface ImageFiles {
+  readonly info: ImageInfo;
+  readonly map: BlockMap;
+  readonly dataFd: number;
+  readonly live: MapFile;
+  readonly synced: MapFile;
+  /** Whether `map.synced` may hold a record. */
+  readonly syncedHolds: boolean;
+  /** Whether absent pages are holes in `data`. */
+  readonly holesTrusted: boolean;
+  /** Chunks in which `map`, and `map.synced`, differ from what is in memory. */
+  readonly unsavedChunks: readonly number[];
+  readonly unsyncedChunks: readonly number[];
+}
+
+export type TakenUp =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'kept'; readonly files: ImageFiles; readonly remark: string | undefined }
+  /** Something is there, and has to go. `pinned`: as far as its info could be read. */
+  | { readonly kind: 'unbelievable'; readonly why: string; readonly pinned: boolean };
+
+/** The files of a new, empty image as `info` says it. On an error nothing of them is left. */
+export async function makeImageFiles(
+  exportDirectory: ExportDirectory,
+  fileId: string,
+  info: ImageInfo,
+  io: FileIo,
+): Promise<Result<ImageFiles, FsError>> {
+  const opened = new OpenedFiles(exportDirectory, fileId, io);
+  const made = await makeFiles(opened, info);
+  if (made.ok) return made;
+  await opened.closeOthers([]);
+  await exportDirectory.setAside(fileId);
+  return err(localFailure(made.error, 'make', opened.path));
+}
+
+/** Takes up what is kept of the image that `wanted` says, if it is of that content. */
+export async function takeUpImageFiles(
+  exportDirectory: ExportDirectory,
+  fileId: string,
+  wanted: ImageInfo,
+  io: FileIo,
+): Promise<TakenUp> {
+  const opened = new OpenedFiles(exportDirectory, fileId, io);
+  const status = await exportDirectory.paths.status(opened.path);
+  if (status.errno === Errno.ENOENT) return { kind: 'absent' };
+  const mine = isOursAlone(status);
+  if (!mine.ok) return { kind: 'unbelievable', why: `its directory ${mine.error}`, pinned: false };
+  const info = await readInfo(exportDirectory, fileId);
+  if (!info.ok) return { kind: 'unbelievable', why: `info ${info.error}`, pinned: false };
+  const { pinned } = info.value;
+  const other = differenceOf(info.value, wanted);
+  if (other !== undefined) return { kind: 'unbelievable', why: other, pinned };
+  const { path, lastUsedMs } = wanted;
+  const files = await takeUpFiles(opened, { ...info.value, path, lastUsedMs });
+  if (files.ok) {
+    const { dataFd, live, synced } = files.value.files;
+    await opened.closeOthers([dataFd, live.fd, synced.fd]);
+    return { kind: 'kept', ...files.value };
+  }
+  await opened.closeOthers([]);
+  return { kind: 'unbelievable', why: files.error, pinned };
+}
+
+/** The info of an image, or a clause that says why it is none to believe. */
+export async function readInfo(
+  exportDirectory: ExportDirectory,
+  fileId: string,
+): Promise<Result<ImageInfo, string>> {
+  const path = join(exportDirectory.path, fileId, 'info');
+  const { errno, bytes } = await exportDirectory.paths.read(path, INFO_MOST_BYTES);
+  if (errno === Errno.ENOENT) return err('is missing: it was not finished');
+  return errno === 0 ? decodeInfo(bytes) : err(`cannot be read (errno ${errno})`);
+}
+
+type Opened = { readonly errno: number; readonly fd: number };
+
+/** The directory of an image and what was opened in it, so that a failure closes it all. */
+class OpenedFiles {
+  readonly exportDirectory: ExportDirectory;
+  readonly fileId: string;
+  readonly path: string;
+  readonly io: FileIo;
+  readonly #fds = new Set<number>();
+
+  constructor(exportDirectory: ExportDirectory, fileId: string, io: FileIo) {
+    this.exportDirectory = exportDirectory;
+    this.fileId = fileId;
+    this.path = join(exportDirectory.path, fileId);
+    this.io = io;
+  }
+
+  async open(name: string, how: 'existing' | 'empty'): Promise<Opened> {
+    const opened = await this.exportDirectory.paths.open(join(this.path, name), how);
+    if (opened.errno === 0) this.#fds.add(opened.fd);
+    return opened;
+  }
+
+  /** All but `kept`. */
+  async closeOthers(kept: readonly number[]): Promise<void> {
+    for (const fd of this.#fds) {
+      if (!kept.includes(fd)) await this.exportDirectory.paths.close(fd);
+    }
+  }
+
+  header(sizeBytes: number): MapHeader {
+    const { bootId } = this.exportDirectory;
+    return { fileId: this.fileId, bootId, sizeBytes, clean: false };
+  }
+}
+
+async function makeFiles(
+  opened: OpenedFiles,
+  info: ImageInfo,
+): Promise<Result<ImageFiles, number>> {
+  const { io, exportDirectory } = opened;
+  const made = await exportDirectory.paths.makeDirectory(opened.path);
+  if (made !== 0) return err(made);
+  const map = new BlockMap(info.stamp.size);
+  const bytes = await opened.open('data', 'empty');
+  if (bytes.errno !== 0) return err(bytes.errno);
+  const sized = await io.truncate(bytes.fd, info.stamp.size);
+  if (sized !== 0) return err(sized);
+  const live = await makeMap(opened, 'map', map);
+  if (!live.ok) return live;
+  const synced = await makeMap(opened, 'map.synced', map);
+  if (!synced.ok) return synced;
+  // Last: what has no info is not believed. Not durable: there is nothing to lose yet.
+  const written = await exportDirectory.writeWhole(opened.path, 'info', encodeInfo(info), false);
+  if (written !== 0) return err(written);
+  return ok({
+    info,
+    map,
+    dataFd: bytes.fd,
+    live: live.value,
+    synced: synced.value,
+    syncedHolds: false,
+    holesTrusted: true,
+    unsavedChunks: [],
+    unsyncedChunks: [],
+  });
+}
+
+async function makeMap(
+  opened: OpenedFiles,
+  name: string,
+  map: BlockMap,
+): Promise<Result<MapFile, number>> {
+  const { errno, fd } = await opened.open(name, 'empty');
+  if (errno !== 0) return err(errno);
+  const file = new MapFile(fd, opened.io);
+  const formatted = await file.format(opened.header(map.sizeBytes), map.chunkCount);
+  return formatted === 0 ? ok(file) : err(formatted);
+}
+
+/** In what the kept image is not the wanted one: a clause; undefined when it is. */
+function differenceOf(kept: ImageInfo, wanted: ImageInfo): string | undefined {
+  const sameFile =
+    kept.handle === wanted.handle &&
+    kept.export === wanted.export &&
+    kept.fsid === wanted.fsid &&
+    kept.fileid === wanted.fileid;
+  if (!sameFile) return 'info is of another file';
+  if (kept.state !== 'settled') return 'it was being written when its daemon ended';
+  if (!sameStamp(kept.stamp, wanted.stamp)) return 'the file has changed on the server';
+  return undefined;
+}
+
+/** A map file as it was found. */
+interface FoundMap {
+  readonly file: MapFile | undefined;
+  /** Undefined when it is not to be believed. */
+  readonly header: MapHeader | undefined;
+  /** Why not. */
+  readonly why: string;
+}
+
+/** The records that are believed. */
+interface Believed {
+  readonly from: 'map' | 'map.synced';
+  readonly map: BlockMap;
+  /** Chunks that hold a record which is not believed. */
+  readonly damagedChunks: readonly number[];
+  readonly clean: boolean;
+}
+
+async function takeUpFiles(
+  opened: OpenedFiles,
+  info: ImageInfo,
+): Promise<Result<{ files: ImageFiles; remark: string | undefined }, string>> {
+  const sizeBytes = info.stamp.size;
+  const remarks: string[] = [];
+  const dataFd = await openData(opened, sizeBytes);
+  if (!dataFd.ok) return dataFd;
+  const foundLive = await findMap(opened, 'map', sizeBytes);
+  const foundSynced = await findMap(opened, 'map.synced', sizeBytes);
+  const believed = await believe(opened, foundLive, foundSynced, sizeBytes, remarks);
+  if (!believed.ok) return believed;
+  const { map, from, damagedChunks, clean } = believed.value;
+  if (damagedChunks.length > 0) remarks.push(`${from} has damaged records`);
+
+  const live = await liveFor(opened, foundLive, believed.value);
+  if (live === undefined) return err('map cannot be written');
+  const compared = await compareSynced(foundSynced, map);
+  if (compared === undefined) remarks.push(`map.synced ${foundSynced.why}`);
+  const synced =
+    compared?.file ?? (await remakeMap(opened, 'map.synced', new BlockMap(sizeBytes), true));
+  if (synced === undefined) return err('map.synced cannot be written');
+  const files: ImageFiles = {
+    info,
+    map,
+    dataFd: dataFd.value,
+    live,
+    synced,
+    syncedHolds: compared?.holds ?? false,
+    holesTrusted: clean && damagedChunks.length === 0,
+    unsavedChunks: from === 'map' ? damagedChunks : [],
+    unsyncedChunks: compared?.different ?? filledChunks(map),
+  };
+  return ok({ files, remark: remarks.length === 0 ? undefined : remarks.join(', ') });
+}
+
+async function openData(opened: OpenedFiles, sizeBytes: number): Promise<Result<number, string>> {
+  const { errno, fd } = await opened.open('data', 'existing');
+  if (errno !== 0) return err(`data cannot be opened (errno ${errno})`);
+  const size = await opened.io.size(fd);
+  if (size.errno !== 0) return err(`data cannot be read (errno ${size.errno})`);
+  return size.sizeBytes === sizeBytes ? ok(fd) : err('data has a wrong length');
+}
+
+async function findMap(opened: OpenedFiles, name: string, sizeBytes: number): Promise<FoundMap> {
+  const { errno, fd } = await opened.open(name, 'existing');
+  if (errno !== 0) {
+    const why = errno === Errno.ENOENT ? 'is missing' : `cannot be opened (errno ${errno})`;
+    return { file: undefined, header: undefined, why };
+  }
+  const file = new MapFile(fd, opened.io);
+  const header = await file.readHeader(opened.fileId, new BlockMap(sizeBytes));
+  if (!header.ok) return { file, header: undefined, why: header.error };
+  return { file, header: header.value, why: 'cannot be read' };
+}
+
+/** C3: the live map in the boot that wrote it, else the synced one. Why not, where neither. */
+async function believe(
+  opened: OpenedFiles,
+  live: FoundMap,
+  synced: FoundMap,
+  sizeBytes: number,
+  remarks: string[],
+): Promise<Result<Believed, string>> {
+  const sameBoot = live.header?.bootId === opened.exportDirectory.bootId;
+  if (live.header === undefined || sameBoot) {
+    const records = await readRecords(live, sizeBytes);
+    const clean = live.header?.clean ?? false;
+    if (records !== undefined) return ok({ from: 'map', clean, ...records });
+    remarks.push(`map ${live.why}`);
+  }
+  const records = await readRecords(synced, sizeBytes);
+  if (records !== undefined) return ok({ from: 'map.synced', clean: false, ...records });
+  return err([...remarks, `map.synced ${synced.why}`].join(', '));
+}
+
+async function readRecords(
+  found: FoundMap,
+  sizeBytes: number,
+): Promise<{ map: BlockMap; damagedChunks: number[] } | undefined> {
+  if (found.file === undefined || found.header === undefined) return undefined;
+  const map = new BlockMap(sizeBytes);
+  const damagedChunks: number[] = [];
+  const errno = await found.file.readChunks(map.chunkCount, (chunk, bytes, at) => {
+    if (decodeChunk(map, chunk, bytes, at) > 0) damagedChunks.push(chunk);
+  });
+  return errno === 0 ? { map, damagedChunks } : undefined;
+}
+
+/** The live map, of this boot, not clean, with the records that are believed. */
+async function liveFor(
+  opened: OpenedFiles,
+  found: FoundMap,
+  { from, map, clean }: Believed,
+): Promise<MapFile | undefined> {
+  if (from === 'map.synced' || found.file === undefined) {
+    return remakeMap(opened, 'map', map, false);
+  }
+  if (!clean) return found.file;
+  const errno = await found.file.writeHeader(opened.header(map.sizeBytes));
+  return errno === 0 ? found.file : undefined;
+}
+
+/**
+ * In which chunks `map.synced` is not what is in memory: after a kill it lags behind `map`.
+ * Undefined when it is not to be believed.
+ */
+async function compareSynced(
+  found: FoundMap,
+  map: BlockMap,
+): Promise<{ file: MapFile; holds: boolean; different: number[] } | undefined> {
+  if (found.file === undefined || found.header === undefined) return undefined;
+  const different = new Set(filledChunks(map));
+  const expected = Buffer.alloc(CHUNK_BYTES);
+  let holds = false;
+  const errno = await found.file.readChunks(map.chunkCount, (chunk, bytes, at) => {
+    holds = true;
+    encodeChunk(map, chunk, expected, 0);
+    if (expected.compare(bytes, at, at + CHUNK_BYTES) === 0) different.delete(chunk);
+    else different.add(chunk);
+  });
+  return errno === 0 ? { file: found.file, holds, different: [...different] } : undefined;
+}
+
+/** A new map file with the records of `map`, in the place of whatever was there. */
+async function remakeMap(
+  opened: OpenedFiles,
+  name: string,
+  map: BlockMap,
+  durable: boolean,
+): Promise<MapFile | undefined> {
+  const { paths } = opened.exportDirectory;
+  const made = await makeMap(opened, `${name}.new`, map);
+  if (!made.ok) return undefined;
+  const file = made.value;
+  const encode = (chunk: number, into: Buffer, at: number): void =>
+    encodeChunk(map, chunk, into, at);
+  if ((await file.writeChunks(filledChunks(map), encode)) !== 0) return undefined;
+  if (durable && (await file.sync()) !== 0) return undefined;
+  const to = join(opened.path, name);
+  if ((await paths.rename(`${to}.new`, to)) !== 0) return undefined;
+  return durable && (await paths.sync(opened.path)) !== 0 ? undefined : file;
+}
+
+function filledChunks(map: BlockMap): number[] {
+  const filled: number[] = [];
+  for (let chunk = 0; chunk < map.chunkCount; chunk += 1) {
+    if (!map.isEmptyChunk(chunk)) filled.push(chunk);
+  }
+  return filled;
+}
