@@ -175,8 +175,9 @@ export class Eviction {
   async #run(): Promise<void> {
     const before = this.totals;
     let wantedBytes = this.#wantedBytes();
+    const closed = await this.#closedImages();
     while (!this.#closed && wantedBytes > 0) {
-      const freedBytes = (await this.#oneClosed()) || (await this.#coldExtents(wantedBytes));
+      const freedBytes = (await this.#oneOf(closed)) || (await this.#coldExtents(wantedBytes));
       if (freedBytes === 0) break;
       this.#saidStuck = false;
       this.#freedBytes += freedBytes;
@@ -206,11 +207,15 @@ export class Eviction {
     this.#events.nothingToEvict(wantedBytes);
   }
 
-  /** Removes the closed image that was unused for longest and can go. */
-  async #oneClosed(): Promise<number> {
+  /** Those that may go, the one longest unused first. */
+  async #closedImages(): Promise<ClosedImage[]> {
     const closed = (await this.#images.closed()).filter((image) => !image.pinned);
-    closed.sort((a, b) => a.lastUsedMs - b.lastUsedMs);
-    for (const image of closed) {
+    return closed.sort((a, b) => a.lastUsedMs - b.lastUsedMs);
+  }
+
+  /** Removes the first of these that can go, and takes it out, with those that cannot. */
+  async #oneOf(closed: ClosedImage[]): Promise<number> {
+    for (let image = closed.shift(); image !== undefined; image = closed.shift()) {
       if (this.#closed) return 0;
       const freedBytes = await image.remove();
       if (freedBytes === 0) continue;
