@@ -26,12 +26,22 @@ export class Histogram {
   #maxMs = 0;
 
   /** `durationMs` is not negative. */
-  record(durationMs: number): void {
+  record(durationMs: number, times = 1): void {
     const index = bucketOf(durationMs);
-    this.#counts[index] = (this.#counts[index] ?? 0) + 1;
-    this.#count += 1;
-    this.#sumMs += durationMs;
+    this.#counts[index] = (this.#counts[index] ?? 0) + times;
+    this.#count += times;
+    this.#sumMs += durationMs * times;
     if (durationMs > this.#maxMs) this.#maxMs = durationMs;
+  }
+
+  /** Takes over all that another has recorded. */
+  add(other: Histogram): void {
+    for (let index = 0; index < BUCKETS; index++) {
+      this.#counts[index] = (this.#counts[index] ?? 0) + (other.#counts[index] ?? 0);
+    }
+    this.#count += other.#count;
+    this.#sumMs += other.#sumMs;
+    this.#maxMs = Math.max(this.#maxMs, other.#maxMs);
   }
 
   get count(): number {

@@ -45,6 +45,24 @@ describe('a histogram of durations', () => {
     );
   });
 
+  it('adds up', () => {
+    const durations = fc.array(fc.double({ min: 0, max: 1e6, noNaN: true }));
+    fc.assert(
+      fc.property(durations, durations, (some, others) => {
+        const [one, other, all] = [new Histogram(), new Histogram(), new Histogram()];
+        for (const durationMs of some) one.record(durationMs);
+        for (const durationMs of others) other.record(durationMs, 2);
+        for (const durationMs of [...some, ...others, ...others]) all.record(durationMs);
+        one.add(other);
+        assert.deepEqual([...one.buckets()], [...all.buckets()]);
+        assert.deepEqual(
+          { ...one.summary(), sumMs: undefined },
+          { ...all.summary(), sumMs: undefined },
+        );
+      }),
+    );
+  });
+
   it('takes what is longer than it can tell', () => {
     const histogram = new Histogram();
     histogram.record(1e12);

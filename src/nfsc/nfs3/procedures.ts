@@ -75,6 +75,8 @@ interface Entry<Args, Ok> {
   payload?(args: Args): Buffer;
   ok(reader: XdrReader, args: Args, lease: Lease | undefined): Ok;
   fail(reader: XdrReader): Resfail3;
+  /** Bytes of the file that were moved. */
+  contentBytes?(ok: Ok): number;
 }
 
 const MAX_LISTING_BYTES = 1024 * 1024;
@@ -195,6 +197,7 @@ export const read = procedure3<{ file: FileHandle; offset: number; count: number
       return { attributes, eof, bytes, release: lease?.release ?? nothingToRelease };
     },
     fail: failWithAttributes,
+    contentBytes: ({ bytes }) => bytes.length,
     replyMaxBytes: ({ count }) => POST_OP_ATTR_BYTES + 12 + padded(count),
   },
 );
@@ -222,6 +225,7 @@ export const write = procedure3<
     return { wcc, count, committed: decodeStableHow(reader), verifier: reader.uint64() };
   },
   fail: failWithWcc,
+  contentBytes: ({ count }) => count,
   replyMaxBytes: WCC_DATA_BYTES + 16,
 });
 
@@ -475,7 +479,7 @@ export const commit = procedure3<{ file: FileHandle; offset: number; count: numb
 // ---- What they have in common -------------------------------------------------------------------
 
 function procedure3<Args, Ok>(name: string, entry: Entry<Args, Ok>): Procedure3<Args, Ok> {
-  const { replyMaxBytes } = entry;
+  const { replyMaxBytes, contentBytes } = entry;
   return {
     program: NFS_PROGRAM,
     version: NFS_VERSION,
@@ -490,6 +494,9 @@ function procedure3<Args, Ok>(name: string, entry: Entry<Args, Ok>): Procedure3<
       if (status === 'NFS3_OK') return { status, ok: entry.ok(reader, args, lease) };
       return { status, fail: entry.fail(reader) };
     },
+    ...(contentBytes === undefined
+      ? {}
+      : { contentBytes: (reply) => (reply.status === 'NFS3_OK' ? contentBytes(reply.ok) : 0) }),
     retains: ({ status }) => status === 'NFS3_OK',
     replyMaxBytes:
       typeof replyMaxBytes === 'number'

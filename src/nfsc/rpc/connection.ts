@@ -31,6 +31,7 @@ import { type DialFailure, dial, type SourcePort } from './dial.ts';
 import { rpcChannels } from './events.ts';
 import type { RpcFailure } from './failure.ts';
 import { decodeReplyHeader } from './message.ts';
+import type { Reply } from './procedure.ts';
 import { type Gathering, RecordAssembler, type RecordSink } from './record.ts';
 
 /** Doubled by each setback but the first loss, which is none of the server's. */
@@ -462,7 +463,7 @@ export class Connection {
       }
       const reply = call.procedure.decode(reader, call.args, lease);
       isRetained = lease !== undefined && call.procedure.retains?.(reply) === true;
-      publishEnd(this.#options.server, call, reply.status, end - start);
+      publishEnd(this.#options.server, call, reply.status, end - start, reply);
       call.settle({ ok: true, value: reply, retransmitted: call.sends > 1 });
     } catch (error) {
       if (!(error instanceof XdrError)) throw error;
@@ -533,7 +534,13 @@ function join(first: Buffer, second: Buffer): Buffer | undefined {
   return Buffer.from(first.buffer, first.byteOffset, first.length + second.length);
 }
 
-function publishEnd(server: string, call: Call, outcome: string, replyBytes: number): void {
+function publishEnd(
+  server: string,
+  call: Call,
+  outcome: string,
+  replyBytes: number,
+  reply?: Reply,
+): void {
   if (!rpcChannels.call.hasSubscribers) return;
   rpcChannels.call.publish({
     server,
@@ -542,6 +549,7 @@ function publishEnd(server: string, call: Call, outcome: string, replyBytes: num
     durationMs: performance.now() - call.startedMs,
     requestBytes: requestBytes(call),
     replyBytes,
+    contentBytes: reply === undefined ? 0 : (call.procedure.contentBytes?.(reply) ?? 0),
     outcome,
     sends: call.sends,
   });

@@ -14,6 +14,8 @@ export interface CallEvent {
   readonly requestBytes: number;
   /** 0 without a reply. */
   readonly replyBytes: number;
+  /** Bytes of a file that a READ brought or a WRITE took. */
+  readonly contentBytes: number;
   /** The reply's status, `NFS3_OK`, or the kind of the failure. */
   readonly outcome: string;
   /** How often it went out. */

@@ -31,6 +31,8 @@ export interface Procedure<Args, R extends Reply> {
    *    on it returns a reply that is `retained`.
    */
   readonly storage: 'borrowed' | 'owned' | 'pooled';
+  /** Bytes of a file that the call has moved, for metrics; 0 without it. */
+  contentBytes?(reply: R): number;
   /** Whether a reply of a pooled procedure keeps its lease. */
   retains?(reply: R): boolean;
 }
