@@ -1,0 +1,237 @@
+/**
+ * A running mount as the control socket sees it, without a mount: a few files, an image that can be
+ * warmed by hand, and requests that wait.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { FileHandle, Ino, Name } from '../../src/base/brand.ts';
+import { err, ok, type Result } from '../../src/base/result.ts';
+import type {
+  Controlled,
+  ControlledImage,
+  Located,
+  OpenFile,
+  PageCounts,
+  SessionSnapshot,
+  Warmed,
+} from '../../src/daemon/control/controlled.ts';
+import type { ImageLine } from '../../src/daemon/control/schema.ts';
+import { type FsError, localError } from '../../src/errors/fs-error.ts';
+
+/** A directory for one test's sockets, gone after it. */
+export function temporary(): { path: string; socket: string } & Disposable {
+  const path = mkdtempSync(join(tmpdir(), 'gvfs-control-'));
+  return {
+    path,
+    socket: join(path, 'run', 'test.sock'),
+    [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
+  };
+}
+
+export const PAGE = 4096;
+
+/** An image of eight pages: two of bytes, one zero, the rest absent. */
+export class FakeImage implements ControlledImage {
+  readonly sizeBytes: number = 8 * PAGE;
+  present = new Set([0, 1]);
+  readonly zeros = new Set([2]);
+  /** Lets a warm go on by a page; until then it waits. */
+  readonly steps: (() => void)[] = [];
+  isFree = true;
+  cancelled = 0;
+
+  presentBytes(): number {
+    return (this.present.size + this.zeros.size) * PAGE;
+  }
+
+  async warm(
+    range: { start: number; end: number },
+    how: Parameters<ControlledImage['warm']>[1],
+  ): Promise<Result<Warmed, FsError>> {
+    let fetchedBytes = 0;
+    let presentBytes = 0;
+    const total = range.end - range.start;
+    for (let page = Math.floor(range.start / PAGE); page * PAGE < range.end; page += 1) {
+      if (!this.present.has(page) && !this.zeros.has(page)) {
+        if (how.check) continue;
+        if (!this.isFree) await this.#step(how.signal);
+        if (how.signal.aborted) {
+          this.cancelled += 1;
+          return err(localError('EINTR', 'warm'));
+        }
+        this.present.add(page);
+        fetchedBytes += PAGE;
+      }
+      presentBytes += PAGE;
+      how.onProgress(presentBytes, total);
+    }
+    return ok({ presentBytes, fetchedBytes, damagedBytes: 0 });
+  }
+
+  pageStates(parts: number): readonly PageCounts[] {
+    const pages = Math.ceil(this.sizeBytes / PAGE);
+    const count = Math.min(parts, pages);
+    return Array.from({ length: count }, (_, part) => {
+      const [from, to] = [
+        Math.floor((part * pages) / count),
+        Math.floor(((part + 1) * pages) / count),
+      ];
+      let [present, zero] = [0, 0];
+      for (let page = from; page < to; page += 1) {
+        if (this.zeros.has(page)) zero += 1;
+        else if (this.present.has(page)) present += 1;
+      }
+      return { absent: to - from - present - zero, present, zero, dirty: 0 };
+    });
+  }
+
+  #step(signal: AbortSignal): Promise<void> {
+    return new Promise((done) => {
+      this.steps.push(done);
+      signal.addEventListener('abort', () => done(), { once: true });
+    });
+  }
+}
+
+/** Files: `vm/disk.img` (open, an image), `vm/old.img` (cached, not open), `vm` a directory. */
+export class FakeMount implements Controlled {
+  readonly as = { uid: 0, gid: 0, groups: [] };
+  readonly image = new FakeImage();
+  readonly pinned = new Set<string>();
+  readonly failedInodes: number[] = [];
+  /** The server does not answer. */
+  isAway = false;
+  damagedBytes = 0;
+  waitingRequests: { operation: string; ino: Ino; ageMs: number }[] = [];
+  readonly #images = new Map([
+    ['vm/disk.img', { ino: 3, id: 'd1' }],
+    ['vm/old.img', { ino: 4, id: 'd2' }],
+  ]);
+
+  readonly files = {
+    locate: async (_: unknown, names: readonly Name[]): Promise<Result<Located, FsError>> => {
+      const path = names.map((name) => name.toString('latin1')).join('/');
+      if (this.isAway) return new Promise(() => undefined);
+      const found = this.#images.get(path);
+      if (found === undefined && path !== 'vm' && path !== '') {
+        return err(localError('ENOENT', 'lookup', 'no such file'));
+      }
+      return ok(located(found?.ino ?? 2, found === undefined ? 'directory' : 'regular'));
+    },
+    withImage: async <T>(_: unknown, __: Ino, run: () => Promise<T>): Promise<Result<T, FsError>> =>
+      ok(await run()),
+    openFiles: (): readonly OpenFile[] => [
+      {
+        ...located(3, 'regular'),
+        path: 'vm/disk.img',
+        sizeBytes: this.image.sizeBytes,
+        readers: 1,
+        writers: 1,
+        servedBy: 'daemon',
+        why: 'it is open for writing',
+      },
+    ],
+  };
+
+  readonly cache: Controlled['cache'] = {
+    idOf: (file) => `d${(file[0] ?? 0) - 2}`,
+    list: async () => [...this.#images].map(([path, { id }]) => this.#line(path, id)),
+    use: () => ({ directory: '/cache/1', allocatedBytes: 3 << 20, limitBytes: 1 << 30 }),
+    find: () => this.image,
+    setPinned: async (id, pinned) => {
+      if (pinned) this.pinned.add(id);
+      else this.pinned.delete(id);
+      return ok(undefined);
+    },
+    evict: async (id) =>
+      ok(id === 'd1' ? { freedBytes: 0, why: 'it is in use' } : { freedBytes: 1 << 20 }),
+    verify: async (_, { onProgress }) => {
+      onProgress(PAGE, 2 * PAGE);
+      return ok({ checkedBytes: 2 * PAGE, damagedBytes: this.damagedBytes });
+    },
+  };
+
+  readonly kernel = {
+    waiting: () => this.waitingRequests,
+    failWaiting: (ino: Ino) => {
+      this.failedInodes.push(ino);
+      const before = this.waitingRequests.length;
+      this.waitingRequests = this.waitingRequests.filter((request) => request.ino !== ino);
+      return before - this.waitingRequests.length;
+    },
+  };
+
+  snapshot(): SessionSnapshot {
+    return snapshot;
+  }
+
+  #line(path: string, id: string): ImageLine {
+    return {
+      path,
+      id,
+      sizeBytes: 8 * PAGE,
+      presentBytes: 2 * PAGE,
+      allocatedBytes: 2 * PAGE,
+      open: id === 'd1',
+      pinned: this.pinned.has(id),
+      lastUsedMs: Date.UTC(2026, 0, 2, 3, 4, 5),
+    };
+  }
+}
+
+function located(ino: number, type: 'regular' | 'directory'): Located {
+  const attributes = {
+    type,
+    mode: 0o644,
+    nlink: 1,
+    uid: 0,
+    gid: 0,
+    size: 8 * PAGE,
+    used: 8 * PAGE,
+    rdev: { major: 0, minor: 0 },
+    fsid: 1n,
+    fileid: BigInt(ino),
+    atimeNs: 0n,
+    mtimeNs: 0n,
+    ctimeNs: 0n,
+  };
+  return { ino: ino as Ino, file: Buffer.from([ino]) as FileHandle, attributes };
+}
+
+export const snapshot: SessionSnapshot = {
+  version: '1.2.3',
+  startedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5),
+  source: 'images.example.org:/vm',
+  mountpoint: '/mnt/vm',
+  session: 'exclusive',
+  readOnly: false,
+  state: 'serving',
+  server: {
+    state: 'up',
+    forMs: null,
+    roundTripMs: 35.12,
+    connections: 2,
+    readBytes: 512 << 20,
+    writtenBytes: 12 << 20,
+    retransmissions: 0,
+  },
+  cache: {
+    directory: '/var/cache/gvfs/0123',
+    state: 'good',
+    allocatedBytes: 3 * 2 ** 30,
+    limitBytes: 100 * 2 ** 30,
+    freeBytes: 200 * 2 ** 30,
+    freeFloorBytes: 20 * 2 ** 30,
+    images: 2,
+    evictedBytes: 0,
+    damagedBytes: 0,
+  },
+  bytes: { server: 512 << 20, cache: 1 << 30, zero: 512 << 20, passthrough: null },
+  rpcs: [
+    { procedure: 'READ', calls: 1024, medianMs: 35.4, p99Ms: 71, failures: 0 },
+    { procedure: 'GETATTR', calls: 17, medianMs: 35.1, p99Ms: null, failures: 1 },
+  ],
+  operations: [{ operation: 'READ', calls: 5000, medianMs: 0.04, p99Ms: 40 }],
+  eventLoop: { medianMs: 0.01, p99Ms: 2.5, maxMs: 14 },
+};
