@@ -330,7 +330,7 @@ export interface CachedImage {
     offset: number,
     length: number,
     fileSize: number,
-  ): Promise<Result<ReadReply, FsError>>;
+  ): Result<ReadReply, FsError> | Promise<Result<ReadReply, FsError>>;
   /** The reader has closed: what was to be read ahead for it is not. */
   readerGone(reader: HandleId): void;
 

@@ -1,0 +1,73 @@
+/**
+ * What the images of one cache share, and whom they tell.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { DiskHealth, DiskReport, DiskState } from './disk-health.ts';
+import type { FetchQueue } from './fetch-queue.ts';
+import type { FileIo } from './file-io.ts';
+import type { ImageContent } from './image-content.ts';
+import type { Space } from './space.ts';
+
+/** What happens in a cache, for logs and those who watch. All are optional; none may throw. */
+export interface CacheEvents {
+  /** What was kept of an image is not believed: another content, or a damaged file. */
+  setAside?(image: string, why: string): void;
+  /** Bytes on the cache's disk are not what was stored there (C2); they are fetched again. */
+  damaged?(image: string, offset: number, length: number): void;
+  /** An image is not kept: the disk failed while it was opened or renewed. */
+  notKept?(image: string, why: string): void;
+  /** What the disk can be used for has changed. */
+  disk?(report: DiskReport, was: DiskState): void;
+  evicted?(run: { freedBytes: number; extents: number; images: number }): void;
+  nothingToEvict?(wantedBytes: number): void;
+  /** A failure of the disk that costs no one anything now. */
+  failure?(message: string): void;
+}
+
+/** Counted since the start. */
+export interface CacheCounts {
+  /** Bytes of reads answered from the cache's disk. */
+  cacheBytes: number;
+  /** Bytes of reads answered with what came from the server, kept or not. */
+  serverBytes: number;
+  /** Reads that waited for a fill that another had begun. */
+  waits: number;
+  /** Bytes of pages stored; those that were all zeros among them. */
+  storedBytes: number;
+  /** Bytes read ahead that a reader has reached, and that none had reached when it closed. */
+  readAheadUsedBytes: number;
+  readAheadUnusedBytes: number;
+  /** Blocks whose bytes were not what their sum said. */
+  damagedBlocks: number;
+  /** Blocks whose sum was checked. */
+  verifiedBlocks: number;
+}
+
+export function noCounts(): CacheCounts {
+  return {
+    cacheBytes: 0,
+    serverBytes: 0,
+    waits: 0,
+    storedBytes: 0,
+    readAheadUsedBytes: 0,
+    readAheadUnusedBytes: 0,
+    damagedBlocks: 0,
+    verifiedBlocks: 0,
+  };
+}
+
+export interface CacheParts {
+  readonly io: FileIo;
+  readonly clock: Clock;
+  /** `clock.monotonicMs()` when the cache was opened. */
+  readonly startedMs: number;
+  readonly queue: FetchQueue;
+  readonly health: DiskHealth;
+  readonly space: Space;
+  readonly events: CacheEvents;
+  readonly counts: CacheCounts;
+  /** An image may have become complete, or has to be looked at again before it is trusted. */
+  verifyLater(content: ImageContent): void;
+  /** Something may be evicted that could not before. */
+  mayEvictAgain(): void;
+}

@@ -1,0 +1,412 @@
+/**
+ * The disk cache of one export: its images, and what they share.
+ *
+ *             open                        last close
+ *   (on disk) ----> open <--------------------------> idle ----a while, or too many----> (on disk)
+ *
+ * An idle image stays in memory with its files open, because a file that was closed is often
+ * opened again at once; it is then only taken if its stamp is still the server's.
+ *
+ * After `close` every call still resolves, on images as well, and touches nothing on the disk:
+ * another daemon may have the cache by then.
+ */
+import type { FileHandle } from '../base/brand.ts';
+import type { Clock } from '../base/clock.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
+import type {
+  Attributes,
+  CachedImage,
+  ImageCache,
+  ImageSource,
+  KnowledgeStore,
+} from '../vfs/ports.ts';
+import { type CacheCounts, type CacheEvents, type CacheParts, noCounts } from './cache-parts.ts';
+import { Catalogue, type CatalogueLine, countKeptPages } from './catalogue.ts';
+import { DiskHealth, type DiskReport, diskProbe } from './disk-health.ts';
+import { Eviction, type EvictionTotals } from './eviction.ts';
+import { ExportDirectory, type ExportRefusal } from './export-directory.ts';
+import { type FetchCounts, FetchQueue } from './fetch-queue.ts';
+import { fileIdOf, isFileId } from './file-id.ts';
+import type { FileIo } from './file-io.ts';
+import { Image, type ImageReport } from './image.ts';
+import type { ImageContent } from './image-content.ts';
+import { LinkEstimate } from './link-estimate.ts';
+import { NativeFileIo } from './native-file-io.ts';
+import type { PathIo } from './path-io.ts';
+import { type Amount, diskSizes, Space, type SpaceReport } from './space.ts';
+
+export interface DiskCacheOptions {
+  readonly cacheDir: string;
+  /** `host:port` as mounted. */
+  readonly server: string;
+  readonly exportPath: string;
+  readonly mountpoint: string;
+  /** Of the daemon's control socket; empty without one. */
+  readonly socket: string;
+  readonly pid: number;
+  /** How much the cache may take, and how much of the file system it leaves free. */
+  readonly size: Amount;
+  readonly freeFloor: Amount;
+  readonly clock: Clock;
+  /** For tests: local files, and the id of this boot. */
+  readonly io?: FileIo;
+  readonly paths?: PathIo;
+  readonly bootId?: string;
+  /** For tests: writes and removes a file of the cache's disk. */
+  readonly probe?: () => Promise<number>;
+}
+
+export interface CacheFigures {
+  /** CACHE/<export id> */
+  readonly directory: string;
+  readonly disk: DiskReport;
+  readonly space: SpaceReport;
+  /** Bytes of reads, and blocks, since the start. */
+  readonly counts: Readonly<CacheCounts>;
+  readonly fetches: FetchCounts;
+  readonly evicted: EvictionTotals;
+  /** Images in memory: open, and idle. */
+  readonly openImages: number;
+  readonly idleImages: number;
+  readonly link: {
+    readonly roundTripMs: number | undefined;
+    readonly bytesPerSecond: number | undefined;
+    /** Asked for and not answered; came and not given back. */
+    readonly inFlightBytes: number;
+    readonly heldBytes: number;
+  };
+}
+
+const IDLE_MS = 60_000;
+const IDLE_IMAGES = 64;
+/** What a full disk is relieved of at once. */
+const ROOM_BYTES = 64 * 1024 * 1024;
+
+export class DiskCache implements ImageCache {
+  readonly knowledge: KnowledgeStore;
+  readonly #options: DiskCacheOptions;
+  readonly #events: CacheEvents;
+  readonly #directory: ExportDirectory;
+  readonly #io: FileIo;
+  readonly #link: LinkEstimate;
+  readonly #parts: CacheParts;
+  readonly #eviction: Eviction;
+  readonly #catalogue: Catalogue;
+  readonly #images = new Map<string, Image>();
+  /** Those without an open, the longest idle first. */
+  readonly #idle = new Set<Image>();
+  readonly #toVerify = new Set<ImageContent>();
+  #verifying: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Takes the lock, opens no image. Err: another daemon has it, or it cannot be used. */
+  static async open(
+    options: DiskCacheOptions,
+    events: CacheEvents = {},
+  ): Promise<Result<DiskCache, ExportRefusal>> {
+    const io = options.io === undefined ? NativeFileIo.open() : ok(options.io);
+    if (!io.ok) return refused(localError('ENOSYS', 'open cache', io.error));
+    const { cacheDir, server, exportPath, pid, socket, mountpoint, bootId, paths } = options;
+    const directory = await ExportDirectory.open({
+      cacheDir,
+      server,
+      exportPath,
+      pid,
+      socket,
+      mountpoint,
+      io: io.value,
+      ...(bootId === undefined ? {} : { bootId }),
+      ...(paths === undefined ? {} : { paths }),
+      onFailure: (error) => events.failure?.(error.message),
+    });
+    if (!directory.ok) {
+      if (options.io === undefined) await io.value.close();
+      return directory;
+    }
+    const sizes = diskSizes(directory.value.path, isFileId);
+    try {
+      const { size, freeFloor, clock } = options;
+      const space = await Space.open({
+        sizes,
+        limit: size,
+        freeFloor,
+        clock,
+        measured: () => cache.#eviction.poke(),
+        failed: (error) => events.failure?.(`the cache's size: ${String(error)}`),
+      });
+      const cache = new DiskCache(options, events, directory.value, io.value, space);
+      void space.scan();
+      void directory.value.sweepGone();
+      return ok(cache);
+    } catch (error) {
+      await directory.value.close();
+      if (options.io === undefined) await io.value.close();
+      return refused(localError('EIO', 'open cache', `${cacheDir}: ${String(error)}`));
+    }
+  }
+
+  private constructor(
+    options: DiskCacheOptions,
+    events: CacheEvents,
+    directory: ExportDirectory,
+    io: FileIo,
+    space: Space,
+  ) {
+    const { clock } = options;
+    this.#options = options;
+    this.#events = events;
+    this.#directory = directory;
+    this.#io = io;
+    this.#link = new LinkEstimate(clock);
+    const health = new DiskHealth({
+      probe: options.probe ?? diskProbe(directory.path),
+      clock,
+      changed: (report, was) => this.#diskChanged(report, was),
+    });
+    this.#parts = {
+      io,
+      clock,
+      startedMs: clock.monotonicMs(),
+      queue: new FetchQueue(this.#link),
+      health,
+      space,
+      events,
+      counts: noCounts(),
+      verifyLater: (content) => this.#verifyLater(content),
+      mayEvictAgain: () => this.#eviction.mayGoAgain(),
+    };
+    const sizes = diskSizes(directory.path, isFileId);
+    this.#catalogue = new Catalogue({
+      kept: directory,
+      opened: (id) => this.#lineOf(id),
+      allocated: (id) => sizes.image(id),
+      countPages: (id, info) => countKeptPages(directory, io, id, info),
+    });
+    this.#eviction = new Eviction({
+      marks: space,
+      images: {
+        open: () => [...this.#images.values()].flatMap(({ content }) => content ?? []),
+        closed: () => this.#catalogue.closed(),
+      },
+      clock,
+      events: {
+        evicted: (run) => events.evicted?.(run),
+        nothingToEvict: (bytes) => events.nothingToEvict?.(bytes),
+      },
+    });
+    this.knowledge = untilClosed(directory.knowledge, () => this.#closing !== undefined);
+  }
+
+  // ---- ImageCache ---------------------------------------------------------------------------------
+
+  async open(file: FileHandle, content: Attributes, source: ImageSource): Promise<CachedImage> {
+    const id = fileIdOf(file);
+    const known = this.#images.get(id);
+    if (known !== undefined) {
+      const wasIdle = known.opens === 0;
+      this.#idle.delete(known);
+      known.opened(source);
+      if (wasIdle && !known.isOf(content)) await known.replace(content);
+      else await known.renewal;
+      return known;
+    }
+    const image = new Image(this.#parts, this.#directory, file, content, source, (closed) =>
+      this.#imageClosed(closed),
+    );
+    image.opened(source);
+    if (this.#closing !== undefined) {
+      await image.leave();
+      return image;
+    }
+    this.#images.set(id, image);
+    this.#catalogue.changed(id);
+    await image.takeUp(content);
+    return image;
+  }
+
+  // ---- For the daemon -----------------------------------------------------------------------------
+
+  /** CACHE/<export id> */
+  get directory(): string {
+    return this.#directory.path;
+  }
+
+  figures(): CacheFigures {
+    const { health, space, counts, queue } = this.#parts;
+    return {
+      directory: this.#directory.path,
+      disk: health.report(),
+      space: space.report(),
+      counts: { ...counts },
+      fetches: queue.counts(),
+      evicted: this.#eviction.totals,
+      openImages: this.#images.size - this.#idle.size,
+      idleImages: this.#idle.size,
+      link: {
+        roundTripMs: this.#link.roundTripMs,
+        bytesPerSecond: this.#link.bytesPerSecond,
+        inFlightBytes: queue.inFlightBytes,
+        heldBytes: queue.heldBytes,
+      },
+    };
+  }
+
+  /** Those that are open. */
+  images(): ImageReport[] {
+    return [...this.#images.values()].filter(({ opens }) => opens > 0).map((i) => i.report());
+  }
+
+  /** All that is on the disk, open or not. */
+  list(signal?: AbortSignal): Promise<Result<CatalogueLine[], FsError>> {
+    return this.#catalogue.list(signal);
+  }
+
+  /** An image in memory: open, or closed not long ago. */
+  find(file: FileHandle): Image | undefined {
+    return this.findById(fileIdOf(file));
+  }
+
+  findById(fileId: string): Image | undefined {
+    return this.#images.get(fileId);
+  }
+
+  /**
+   * Drops all that is kept of an image, as far as it may go. Err: EBUSY when it is pinned or read
+   * by the kernel itself. The bytes freed.
+   */
+  async evict(fileId: string): Promise<Result<number, FsError>> {
+    const image = this.#images.get(fileId);
+    if (image !== undefined && image.opens === 0) await this.#unload(image);
+    else if (image !== undefined) {
+      const { pinned, held } = image.report();
+      if (pinned || held) return err(busy(pinned ? 'pinned' : 'read by the kernel itself'));
+      return ok(await image.evictClean());
+    }
+    const described = await this.#directory.describe(fileId);
+    if (described.ok && described.value.pinned) return err(busy('pinned'));
+    const freedBytes = await this.#catalogue.remove(fileId);
+    this.#parts.space.removed(fileId);
+    return ok(freedBytes);
+  }
+
+  /** This daemon is about to end: a newcomer may ask for the cache. */
+  async draining(): Promise<void> {
+    if (this.#closing === undefined) await this.#directory.setState('draining');
+  }
+
+  /** Writes everything down, and gives the cache back. May be called twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  // ---- Private ------------------------------------------------------------------------------------
+
+  async #close(): Promise<void> {
+    const { health, space } = this.#parts;
+    this.#toVerify.clear();
+    await this.#eviction.close();
+    await Promise.all([...this.#images.values()].map((image) => image.leave()));
+    this.#images.clear();
+    this.#idle.clear();
+    await this.#verifying;
+    await space.close();
+    health.close();
+    await this.#directory.close();
+    if (this.#options.io === undefined) await this.#io.close();
+  }
+
+  #imageClosed(image: Image): void {
+    if (this.#closing !== undefined) return;
+    this.#idle.add(image);
+    this.#parts.clock.after(IDLE_MS, () => this.#unloadOld(image));
+    for (const oldest of this.#idle) {
+      if (this.#idle.size <= IDLE_IMAGES) break;
+      void this.#unload(oldest);
+    }
+    this.#eviction.mayGoAgain();
+  }
+
+  #unloadOld(image: Image): void {
+    // It may have been opened and closed again meanwhile: a minute too early does no harm.
+    if (this.#idle.has(image) && this.#closing === undefined) void this.#unload(image);
+  }
+
+  async #unload(image: Image): Promise<void> {
+    this.#idle.delete(image);
+    this.#images.delete(image.fileId);
+    await image.leave();
+    this.#catalogue.changed(image.fileId);
+    if (this.#closing === undefined) await this.#parts.space.measure(image.fileId);
+  }
+
+  #lineOf(id: string) {
+    const image = this.#images.get(id);
+    const content = image?.content;
+    if (image === undefined || content === undefined) return undefined;
+    const { path, sizeBytes, presentBytes, pinned } = image.report();
+    const { state, lastUsedMs } = content.directory;
+    return { path, sizeBytes, presentBytes, pinned, lastUsedMs, state };
+  }
+
+  #diskChanged(report: DiskReport, was: DiskReport['state']): void {
+    this.#events.disk?.(report, was);
+    if (this.#closing !== undefined) return;
+    const { health } = this.#parts;
+    if (report.state === 'full') {
+      void this.#eviction.makeRoom(ROOM_BYTES).then(() => health.roomMade());
+    }
+    if (report.state === 'healthy') {
+      for (const image of this.#images.values()) image.diskIsBack();
+    }
+  }
+
+  #verifyLater(content: ImageContent): void {
+    if (this.#closing !== undefined) return;
+    this.#toVerify.add(content);
+    this.#verifying ??= this.#verify().finally(() => {
+      this.#verifying = undefined;
+    });
+  }
+
+  /** One part after the other, and as long a pause after each: nobody waits for it. */
+  async #verify(): Promise<void> {
+    const { clock } = this.#parts;
+    // Not in the constructor of the content that calls.
+    await Promise.resolve();
+    for (const content of this.#toVerify) {
+      while (!content.retired && content.map.complete && this.#closing === undefined) {
+        const part = content.verification.nextUnchecked();
+        if (part === undefined) break;
+        const beganMs = clock.monotonicMs();
+        await content.verification.check(part);
+        await pause(clock, clock.monotonicMs() - beganMs);
+      }
+      this.#toVerify.delete(content);
+    }
+  }
+}
+
+/** Knowledge that is neither found nor kept once the cache was closed. */
+function untilClosed(store: KnowledgeStore, isClosed: () => boolean): KnowledgeStore {
+  return {
+    load: async () => (isClosed() ? undefined : store.load()),
+    save: async (bytes) => (isClosed() ? undefined : store.save(bytes)),
+    forget: async () => (isClosed() ? undefined : store.forget()),
+  };
+}
+
+function pause(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(ms, resolve);
+  });
+}
+
+function busy(why: string): FsError {
+  return localError('EBUSY', 'evict', why);
+}
+
+function refused(error: FsError): Result<never, ExportRefusal> {
+  return err({ kind: 'refused', error, message: error.message });
+}

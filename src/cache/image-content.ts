@@ -1,0 +1,311 @@
+/**
+ * What is kept of one content of an image: its local file, its marks, what is on its way.
+ *
+ * When the server's file becomes another one, an image gets another `ImageContent`; the old one
+ * lives, unchanged, until the last reply that reads its file is sent (C9).
+ *
+ * C1  A page is marked when its bytes are in the file and no sooner; a mark is cleared durably
+ *     before its bytes are punched or cut (`removeBlocks`, and `ImageDirectory` below).
+ * C2  Blocks found on the disk are checked before they are used (`Verification`).
+ * C9  Bytes that a native reply reads are not punched or cut: see `RepliesInFlight`.
+ *
+ * All that changes bytes of the file, takes marks away, or compares bytes with their sum is in
+ * the lane (`PageLane`), so that none of it sees another's half-done work.
+ */
+import type { Timer } from '../base/clock.ts';
+import type { BlockMap } from './block-map.ts';
+import type { CacheParts } from './cache-parts.ts';
+import type { Evictable } from './eviction.ts';
+import { EXTENT_BYTES, ExtentUses } from './extent-uses.ts';
+import type { FileIo } from './file-io.ts';
+import { PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
+import { type FillStore, Fills } from './fills.ts';
+import type { ImageDirectory } from './image-directory.ts';
+import { PageLane } from './page-lane.ts';
+import { blocksOf, type PageRange } from './page-range.ts';
+import { RepliesInFlight } from './replies-in-flight.ts';
+import { Verification, type VerifiedFile } from './verification.ts';
+
+/** Marks go to the live map so long after they were set: what a killed daemon fetches again. */
+const PERSIST_AFTER_MS = 100;
+/** And to the synced map so long after: what a host that loses its power fetches again. */
+const SYNC_AFTER_MS = 10_000;
+const EXTENT_PAGES = EXTENT_BYTES / PAGE_BYTES;
+
+export interface ContentOwner {
+  readonly path: string;
+  /** A local change of these pages is under way: they are not to be evicted. */
+  isChanging(range: PageRange): boolean;
+  /** Its marks cannot be made durable any more. */
+  syncFailed(content: ImageContent): void;
+}
+
+export class ImageContent implements FillStore, VerifiedFile, Evictable {
+  readonly directory: ImageDirectory;
+  readonly fills = new Fills(this);
+  readonly lane = new PageLane();
+  readonly replies = new RepliesInFlight();
+  readonly uses: ExtentUses;
+  readonly verification: Verification;
+  readonly #parts: CacheParts;
+  readonly #owner: ContentOwner;
+  #retired = false;
+  #closing: Promise<void> | undefined;
+  #persistTimer: Timer | undefined;
+  #syncTimer: Timer | undefined;
+  readonly #writing = new Set<Promise<void>>();
+
+  constructor(parts: CacheParts, directory: ImageDirectory, owner: ContentOwner) {
+    this.#parts = parts;
+    this.directory = directory;
+    this.#owner = owner;
+    this.uses = new ExtentUses(parts.clock, parts.startedMs, directory.map.sizeBytes);
+    this.verification = new Verification(this, directory.found === 'kept');
+    if (!this.verification.isDone) parts.verifyLater(this);
+  }
+
+  get name(): string {
+    return this.directory.fileId;
+  }
+
+  get map(): BlockMap {
+    return this.directory.map;
+  }
+
+  get fd(): number {
+    return this.directory.dataFd;
+  }
+
+  get io(): FileIo {
+    return this.#parts.io;
+  }
+
+  get health(): CacheParts['health'] {
+    return this.#parts.health;
+  }
+
+  get counts(): CacheParts['counts'] {
+    return this.#parts.counts;
+  }
+
+  get pinned(): boolean {
+    return this.directory.pinned;
+  }
+
+  get held(): boolean {
+    return this.replies.isHeld;
+  }
+
+  /** It is of the past: nothing is stored or marked any more. */
+  get retired(): boolean {
+    return this.#retired;
+  }
+
+  /** May pages be answered from the file? */
+  isServable(range: PageRange): boolean {
+    return this.map.isPresent(range.start, range.end) && this.verification.isTrusted(range);
+  }
+
+  /** Is a fetch of so many bytes worth being stored? */
+  mayStore(bytes: number): boolean {
+    return !this.#retired && this.health.mayStore && this.#parts.space.hasRoom(bytes);
+  }
+
+  /** Counts a reply that reads the file; to be ended by `replyEnded` with the same range. */
+  replyBegins(offset: number, length: number): void {
+    this.replies.hold(offset, length);
+    this.uses.touch(offset, length);
+  }
+
+  replyEnded(offset: number, length: number): void {
+    this.replies.drop(offset, length);
+  }
+
+  async store(
+    range: PageRange,
+    bytes: Buffer,
+    stillWanted: () => readonly PageRange[],
+  ): Promise<void> {
+    const leave = await this.lane.enter(range);
+    try {
+      for (const part of stillWanted()) {
+        if (!this.mayStore(bytes.length)) return;
+        const from = (part.start - range.start) * PAGE_BYTES;
+        const view = bytes.subarray(from, (part.end - range.start) * PAGE_BYTES);
+        await this.#storePart(part, view, stillWanted);
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * In the lane: durably clears the marks of the blocks that the range touches, and gives their
+   * disk back. On a failure of the disk they are absent all the same, as far as we know.
+   */
+  async removeBlocks(range: PageRange): Promise<void> {
+    const start = Math.floor(range.start / PAGES_PER_BLOCK) * PAGES_PER_BLOCK;
+    const blocksEnd = Math.ceil(range.end / PAGES_PER_BLOCK) * PAGES_PER_BLOCK;
+    const end = Math.min(blocksEnd, this.map.pageCount);
+    if (start >= end) return;
+    const errno = await this.directory.clearDurably(start, end);
+    if (errno !== 0) {
+      this.health.failed(errno, 'write');
+      this.directory.distrustHoles();
+      return;
+    }
+    await this.replies.free(start * PAGE_BYTES, end * PAGE_BYTES);
+    const punched = await this.directory.discard(start, end);
+    if (punched !== 0) this.health.failed(punched, 'write');
+  }
+
+  /** The file could not be read there: it is fetched again, if someone wants it. */
+  async unreadable(range: PageRange, errno: number): Promise<void> {
+    this.health.failed(errno, 'read');
+    const leave = await this.lane.enter(blocksOf(range));
+    try {
+      if (!this.#retired) await this.removeBlocks(range);
+    } finally {
+      leave();
+    }
+  }
+
+  damaged(offset: number, length: number): void {
+    this.#parts.events.damaged?.(this.#owner.path, offset, length);
+  }
+
+  hasPages(extent: number): boolean {
+    const { start, end } = this.#pagesOfExtent(extent);
+    return this.map.countPresent(start, end) > 0;
+  }
+
+  async evictExtent(extent: number): Promise<number> {
+    const range = this.#pagesOfExtent(extent);
+    if (!this.#mayEvict(range)) return 0;
+    const leave = await this.lane.enter(range);
+    try {
+      if (!this.#mayEvict(range)) return 0;
+      const pages = this.map.countPresent(range.start, range.end);
+      if (pages === 0) return 0;
+      await this.removeBlocks(range);
+      if (this.map.countPresent(range.start, range.end) === 0) this.uses.empty(extent);
+      return pages * PAGE_BYTES;
+    } finally {
+      leave();
+    }
+  }
+
+  /** Marks were set or taken by other means than `store`: they go to the disk in a while. */
+  marked(offset: number, length: number): void {
+    this.uses.touch(offset, length);
+    this.#writeMarksLater();
+  }
+
+  /** Writes the marks down, with all that they need to be believed after a power loss. */
+  async sync(): Promise<void> {
+    if (this.#retired) return;
+    this.#syncTimer?.cancel();
+    this.#syncTimer = undefined;
+    this.failedSync(await this.directory.sync());
+  }
+
+  /** Linux may call pages clean that a failed sync has lost: none is believed unchecked (C2). */
+  failedSync(errno: number): void {
+    if (errno === 0) return;
+    this.health.failed(errno, 'sync');
+    if (this.#retired) return;
+    this.verification.distrust();
+    this.#owner.syncFailed(this);
+  }
+
+  /**
+   * Nothing is stored or marked from now on; the file is closed when no reply reads it any more.
+   * `written`: the marks are made durable first, because the content will be taken up again.
+   */
+  retire(written: boolean): Promise<void> {
+    this.stop();
+    this.#closing ??= this.#close(written);
+    return this.#closing;
+  }
+
+  /** Nothing is stored or marked from now on. */
+  stop(): void {
+    this.fills.cut({ start: 0, end: Number.POSITIVE_INFINITY });
+    this.#retired = true;
+    this.#persistTimer?.cancel();
+    this.#syncTimer?.cancel();
+  }
+
+  async #close(written: boolean): Promise<void> {
+    await this.replies.ended();
+    const leave = await this.lane.enter({ start: 0, end: Number.POSITIVE_INFINITY });
+    await Promise.all(this.#writing);
+    await this.directory.close(written);
+    leave();
+  }
+
+  async #storePart(
+    part: PageRange,
+    bytes: Buffer,
+    stillWanted: () => readonly PageRange[],
+  ): Promise<void> {
+    const { space, counts } = this.#parts;
+    const offset = part.start * PAGE_BYTES;
+    space.grew(this.name, bytes.length);
+    const { errno, sums } = await this.io.store(this.fd, offset, bytes, this.directory.holes);
+    if (errno !== 0) {
+      this.directory.distrustHoles();
+      this.health.failed(errno, 'write');
+      return;
+    }
+    const whole = stillWanted().some(({ start, end }) => start <= part.start && part.end <= end);
+    if (!whole || this.#retired) {
+      this.directory.distrustHoles();
+      return;
+    }
+    this.map.mark(part.start, part.end, sums);
+    counts.storedBytes += bytes.length;
+    this.marked(offset, bytes.length);
+    if (this.map.complete && !this.verification.isDone) this.#parts.verifyLater(this);
+  }
+
+  #writeMarksLater(): void {
+    const { clock } = this.#parts;
+    if (this.#retired) return;
+    this.#persistTimer ??= clock.after(PERSIST_AFTER_MS, () => {
+      this.#persistTimer = undefined;
+      this.#write(async () => {
+        if (!this.health.mayMark) return;
+        const errno = await this.directory.persistMarks();
+        if (errno !== 0) this.health.failed(errno, 'write');
+      });
+    });
+    this.#syncTimer ??= clock.after(SYNC_AFTER_MS, () => {
+      this.#syncTimer = undefined;
+      this.#write(async () => {
+        if (this.health.mayMark) this.failedSync(await this.directory.sync());
+        else this.#writeMarksLater();
+      });
+    });
+  }
+
+  #write(work: () => Promise<void>): void {
+    const running = work().finally(() => this.#writing.delete(running));
+    this.#writing.add(running);
+  }
+
+  #mayEvict(range: PageRange): boolean {
+    return (
+      !this.#retired &&
+      !this.held &&
+      range.start < range.end &&
+      !this.#owner.isChanging(range) &&
+      this.fills.within(range).length === 0
+    );
+  }
+
+  #pagesOfExtent(extent: number): PageRange {
+    const start = extent * EXTENT_PAGES;
+    return { start, end: Math.min(start + EXTENT_PAGES, this.map.pageCount) };
+  }
+}

@@ -1,0 +1,499 @@
+/**
+ * One image of the cache: its content on the disk, the reads and local changes of it, and its
+ * place among those that are open.
+ *
+ *            open                              disk fails
+ *   (none) --------> kept --------------------------------> not kept: all comes from the server
+ *                    | ^ replace: another content,             | open, replace, the disk is back
+ *                    '-' a new directory                       '---------------------------> kept
+ *
+ * C1, C2, C9  see `ImageContent`; C8, C2 of reads: `ImageReads`; C11: `LocalChanges`.
+ *
+ * The note 'writing' is on the disk before the first change is sent; it is taken back (`settle`)
+ * only when no change is pending, together with the attributes that the server has then. In
+ * between, a crash leaves nothing that is believed.
+ */
+import type { FileHandle, HandleId } from '../base/brand.ts';
+import type { Credentials } from '../base/credentials.ts';
+import { ok, type Result } from '../base/result.ts';
+import type { FsError } from '../errors/fs-error.ts';
+import type {
+  Attributes,
+  CachedImage,
+  ContentStamp,
+  ImageSource,
+  PendingChange,
+  ReadReply,
+} from '../vfs/ports.ts';
+import type { CacheParts } from './cache-parts.ts';
+import type { ExportDirectory } from './export-directory.ts';
+import { EXTENT_BYTES } from './extent-uses.ts';
+import { fileIdOf } from './file-id.ts';
+import { PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
+import { ImageContent } from './image-content.ts';
+import { ImageDirectory } from './image-directory.ts';
+import { ImageReads, type WarmOptions } from './image-reads.ts';
+import { applyResize, applyUnknown, applyWrite, LocalChanges } from './local-changes.ts';
+import { blocksOf, type PageRange, pagesOf } from './page-range.ts';
+
+/** One image, for people. */
+export interface ImageReport {
+  readonly fileId: string;
+  /** From the export's root: a hint. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly presentBytes: number;
+  /** With its maps and notes, as du(1) counts. */
+  readonly allocatedBytes: number;
+  readonly complete: boolean;
+  /** All that is present was checked since the image was taken up, or stored since. */
+  readonly verified: boolean;
+  readonly state: 'settled' | 'writing' | 'not kept';
+  readonly pinned: boolean;
+  /** The kernel reads it by itself. */
+  readonly held: boolean;
+  readonly opens: number;
+  /** Sequential streams that are followed. */
+  readonly streams: number;
+}
+
+export interface WarmRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface WarmOutcome {
+  readonly fetchedBytes: number;
+  readonly presentBytes: number;
+  readonly absentBytes: number;
+  readonly damagedBytes: number;
+}
+
+/** Pages of one bucket of a picture, by what they are. */
+export interface PageStates {
+  readonly absent: number;
+  readonly present: number;
+  readonly zero: number;
+  readonly dirty: number;
+}
+
+export class Image implements CachedImage {
+  readonly file: FileHandle;
+  readonly fileId: string;
+  source: ImageSource;
+  readonly #parts: CacheParts;
+  readonly #exportDirectory: ExportDirectory;
+  readonly #closed: (image: Image) => void;
+  readonly #changes = new LocalChanges();
+  readonly #reads: ImageReads;
+  #content: ImageContent | undefined;
+  /** What `open`, `replace` and `settle` were told last. */
+  #attributes: Attributes;
+  #renewal: Promise<void> | undefined;
+  #opens = 0;
+  #left = false;
+
+  constructor(
+    parts: CacheParts,
+    exportDirectory: ExportDirectory,
+    file: FileHandle,
+    content: Attributes,
+    source: ImageSource,
+    closed: (image: Image) => void,
+  ) {
+    this.#parts = parts;
+    this.#exportDirectory = exportDirectory;
+    this.file = file;
+    this.fileId = fileIdOf(file);
+    this.#attributes = content;
+    this.source = source;
+    this.#closed = closed;
+    this.#reads = new ImageReads(parts, this);
+  }
+
+  // ---- For the cache ------------------------------------------------------------------------------
+
+  get path(): string {
+    return this.source.path();
+  }
+
+  get content(): ImageContent | undefined {
+    return this.#content;
+  }
+
+  get renewal(): Promise<void> | undefined {
+    return this.#renewal;
+  }
+
+  get opens(): number {
+    return this.#opens;
+  }
+
+  isChanging(range: PageRange): boolean {
+    return this.#changes.isChanging(range);
+  }
+
+  /** Opened once more. */
+  opened(source: ImageSource): void {
+    this.#opens++;
+    this.source = source;
+    this.#content?.directory.touch(this.#nowMs(), source.path());
+  }
+
+  /** Takes up what is kept of `content`, or begins anew. Without a disk nothing is kept. */
+  takeUp(content: Attributes): Promise<void> {
+    return this.#renew(async () => {
+      if (this.#content !== undefined || this.#left) return;
+      this.#attributes = content;
+      const { io } = this.#parts;
+      const about = { path: this.path, nowMs: this.#nowMs() };
+      const made = await ImageDirectory.open(this.#exportDirectory, this.file, content, about, io);
+      await this.#taken(made);
+    });
+  }
+
+  /**
+   * What is kept in memory is of `content`? Asked when nobody has had the image open, and others
+   * may have changed the file unseen.
+   */
+  isOf(content: Attributes): boolean {
+    const directory = this.#content?.directory;
+    return directory?.state === 'settled' && sameStamp(directory.stamp, content);
+  }
+
+  /** The disk can be used again: what could not be kept may be now. */
+  diskIsBack(): void {
+    const attributes = this.source.attributes();
+    if (this.#content !== undefined || this.#opens === 0 || attributes === undefined) return;
+    void this.takeUp(attributes);
+  }
+
+  /** What was stored may be lost, and the marks cannot be made durable any more: anew. */
+  syncFailed(content: ImageContent): void {
+    if (this.#left || this.#content !== content) return;
+    const attributes = { ...this.#attributes, size: content.map.sizeBytes };
+    void this.#renew(async () => {
+      if (!this.#left && this.#content === content) await this.#replaceContent(attributes);
+    });
+  }
+
+  /**
+   * Writes all down; nothing is kept, and nothing of the disk is touched, from then on. What the
+   * kernel still reads by itself is left to it alone: the next daemon must not change it.
+   */
+  async leave(): Promise<void> {
+    if (this.#left) return;
+    this.#left = true;
+    await this.#renewal;
+    const content = this.#content;
+    this.#content = undefined;
+    if (content?.held === true) await content.directory.drop();
+    await content?.retire(true);
+  }
+
+  report(): ImageReport {
+    const content = this.#content;
+    return {
+      fileId: this.fileId,
+      path: this.path,
+      sizeBytes: content?.map.sizeBytes ?? this.#attributes.size,
+      presentBytes: content === undefined ? 0 : content.map.presentPages * PAGE_BYTES,
+      allocatedBytes: this.#parts.space.allocatedBytes(this.fileId),
+      complete: content?.map.complete ?? false,
+      verified: content?.verification.isDone ?? false,
+      state: content?.directory.state ?? 'not kept',
+      pinned: content?.pinned ?? false,
+      held: content?.held ?? false,
+      opens: this.#opens,
+      streams: this.#reads.streamCount,
+    };
+  }
+
+  /** Pages of equal parts of the image, by state; as many as there are pages, at most. */
+  pageStates(buckets: number): PageStates[] {
+    const content = this.#content;
+    const pages = content?.map.pageCount ?? Math.ceil(this.#attributes.size / PAGE_BYTES);
+    const count = Math.max(Math.min(buckets, pages), 0);
+    return Array.from({ length: count }, (_, i) => {
+      const start = Math.floor((i * pages) / count);
+      const end = Math.floor(((i + 1) * pages) / count);
+      const present = content?.map.countPresent(start, end) ?? 0;
+      const zero = content === undefined ? 0 : zeroPages(content, { start, end });
+      return { absent: end - start - present, present: present - zero, zero, dirty: 0 };
+    });
+  }
+
+  /** Fetches what is absent of the range, behind everything else. */
+  async warm(range: WarmRange, options: WarmOptions): Promise<Result<WarmOutcome, FsError>> {
+    const { offset, length } = this.#within(range);
+    const fetched = await this.#reads.warm(offset, length, options);
+    if (!fetched.ok) return fetched;
+    return ok({ ...this.#counted(offset, length), fetchedBytes: fetched.value, damagedBytes: 0 });
+  }
+
+  /**
+   * Compares what is present of the range with its sums, trusted or not; fetches nothing. What is
+   * damaged is absent afterwards.
+   */
+  async verify(range: WarmRange, options: Omit<WarmOptions, 'as'>): Promise<WarmOutcome> {
+    const { offset, length } = this.#within(range);
+    let damagedBytes = 0;
+    for (let done = 0; done < length && options.signal?.aborted !== true; done += EXTENT_BYTES) {
+      const part = Math.min(EXTENT_BYTES, length - done);
+      const verification = this.#content?.verification;
+      damagedBytes += (await verification?.checkAgain(pagesOf(offset + done, part))) ?? 0;
+      options.onProgress?.(done + part, length);
+    }
+    return { ...this.#counted(offset, length), fetchedBytes: 0, damagedBytes };
+  }
+
+  /** Drops all that may go. The bytes freed. */
+  async evictClean(): Promise<number> {
+    const content = this.#content;
+    let freedBytes = 0;
+    for (let extent = 0; content !== undefined && extent < content.uses.count; extent++) {
+      if (content.hasPages(extent)) freedBytes += await content.evictExtent(extent);
+    }
+    await this.#parts.space.measure(this.fileId);
+    return freedBytes;
+  }
+
+  /** A pinned image is not evicted. Answers errno. */
+  async setPinned(pinned: boolean): Promise<number> {
+    const errno = (await this.#content?.directory.setPinned(pinned)) ?? 0;
+    if (!pinned) this.#parts.mayEvictAgain();
+    return errno;
+  }
+
+  // ---- CachedImage --------------------------------------------------------------------------------
+
+  read(
+    as: Credentials,
+    reader: HandleId,
+    offset: number,
+    length: number,
+    fileSize: number,
+  ): Result<ReadReply, FsError> | Promise<Result<ReadReply, FsError>> {
+    return this.#reads.read(as, reader, offset, length, fileSize);
+  }
+
+  readerGone(reader: HandleId): void {
+    this.#reads.readerGone(reader);
+  }
+
+  async beginWrite(offset: number, length: number): Promise<PendingChange> {
+    const range = pagesOf(offset, length);
+    return this.#beginChange(range, async (content, bytes) => {
+      if (bytes === undefined) {
+        await applyUnknown(content, range);
+        return 'applied';
+      }
+      const applied = await applyWrite(content, offset, bytes);
+      // What was not written of it is as it was, or not: a part of its last page may be.
+      if (bytes.length < length) {
+        await applyUnknown(content, pagesOf(offset + bytes.length, length - bytes.length));
+      }
+      return applied;
+    });
+  }
+
+  async beginResize(size: number): Promise<PendingChange> {
+    const known = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    const start = Math.floor(Math.min(size, known) / PAGE_BYTES);
+    const range = { start, end: Number.POSITIVE_INFINITY };
+    return this.#beginChange(range, (content) => applyResize(content, size));
+  }
+
+  async replace(content: Attributes): Promise<void> {
+    await this.#renew(async () => {
+      if (this.#left) return;
+      this.#attributes = content;
+      await this.#replaceContent(content);
+    });
+  }
+
+  async settle(): Promise<void> {
+    await this.#renewal;
+    const content = this.#content;
+    const attributes = this.source.attributes();
+    if (content === undefined || content.retired || attributes === undefined) return;
+    if (this.#changes.any || !content.health.mayMark) return;
+    if (attributes.size !== content.map.sizeBytes) {
+      // A change whose outcome nobody knew, and which the server has told since.
+      if (content.directory.state === 'settled') return;
+      if ((await applyResize(content, attributes.size)) === 'lost') return this.#lose(content);
+    }
+    content.failedSync(await content.directory.settle(attributes));
+    this.#attributes = attributes;
+    this.#parts.mayEvictAgain();
+  }
+
+  hold(): { readonly fd: number; release(): void } | { readonly why: string } {
+    const content = this.#content;
+    const why = this.#whyNotHeld(content);
+    if (content === undefined || why !== undefined) return { why: why ?? 'nothing of it is kept' };
+    content.replies.holdWhole();
+    content.uses.touch(0, content.map.sizeBytes);
+    let held = true;
+    return {
+      fd: content.fd,
+      release: () => {
+        if (!held) return;
+        held = false;
+        content.replies.dropWhole();
+        this.#parts.mayEvictAgain();
+      },
+    };
+  }
+
+  close(): void {
+    this.#opens--;
+    if (this.#opens === 0) this.#closed(this);
+  }
+
+  // ---- Private ------------------------------------------------------------------------------------
+
+  #whyNotHeld(content: ImageContent | undefined): string | undefined {
+    if (content === undefined || this.#renewal !== undefined) return 'nothing of it is kept';
+    if (!content.map.complete) return 'not complete in the cache';
+    if (!content.verification.isDone) return 'not verified yet';
+    if (this.#changes.any || content.directory.state !== 'settled') return 'being written';
+    if (!content.health.mayRead) return "the cache's disk fails";
+    return undefined;
+  }
+
+  async #beginChange(
+    range: PageRange,
+    apply: (content: ImageContent, bytes: Buffer | undefined) => Promise<'applied' | 'lost'>,
+  ): Promise<PendingChange> {
+    const change = this.#changes.begin(range);
+    this.#content?.fills.cut(range);
+    await this.#noteWriting();
+    const end = async (work: (content: ImageContent) => Promise<'applied' | 'lost'>) => {
+      try {
+        await this.#renewal;
+        const content = this.#content;
+        if (content !== undefined && (await work(content)) === 'lost') await this.#lose(content);
+      } finally {
+        this.#changes.end(change);
+      }
+    };
+    return {
+      done: (bytes) => end((content) => apply(content, bytes)),
+      failed: () =>
+        end(async (content) => {
+          await applyUnknown(content, range);
+          return 'applied';
+        }),
+    };
+  }
+
+  /** Durable before the first change goes out. A held file is left as it is: another takes over. */
+  async #noteWriting(): Promise<void> {
+    await this.#renewal;
+    if (this.#content?.held === true) await this.replace(this.#attributes);
+    const content = this.#content;
+    if (content === undefined || content.retired) return;
+    const errno = await content.directory.markWriting();
+    if (errno === 0) return;
+    // The stamp will not be the server's any more, but only the note makes that certain.
+    content.health.failed(errno, 'sync');
+    await this.#lose(content);
+  }
+
+  /** One after the other; reads wait. */
+  #renew(work: () => Promise<void>): Promise<void> {
+    const renewal = (this.#renewal ?? Promise.resolve()).then(work).finally(() => {
+      if (this.#renewal === renewal) this.#renewal = undefined;
+    });
+    this.#renewal = renewal;
+    return renewal;
+  }
+
+  async #replaceContent(content: Attributes): Promise<void> {
+    const old = this.#content;
+    const about = { path: this.path, nowMs: this.#nowMs() };
+    old?.stop();
+    this.#content = undefined;
+    const made =
+      old === undefined
+        ? await ImageDirectory.open(
+            this.#exportDirectory,
+            this.file,
+            content,
+            about,
+            this.#parts.io,
+          )
+        : await old.directory.replace(content, about);
+    // It may be read for long by those who hold it.
+    void old?.retire(false);
+    await this.#taken(made);
+  }
+
+  async #taken(made: Result<ImageDirectory, FsError>): Promise<void> {
+    const { events, health, space } = this.#parts;
+    if (!made.ok) {
+      events.notKept?.(this.path, made.error.message);
+      return;
+    }
+    const directory = made.value;
+    if (directory.found === 'setAside') events.setAside?.(this.path, directory.why ?? 'damaged');
+    if (this.#changes.any) {
+      const errno = await directory.markWriting();
+      if (errno !== 0) {
+        health.failed(errno, 'sync');
+        await directory.drop();
+        await directory.close(false);
+        return;
+      }
+    }
+    this.#content = new ImageContent(this.#parts, directory, this);
+    void space.measure(this.fileId);
+  }
+
+  /** The disk has failed in the middle of a change: what is kept is not to be trusted. */
+  async #lose(content: ImageContent): Promise<void> {
+    if (this.#content !== content) return;
+    this.#content = undefined;
+    content.stop();
+    const errno = await content.directory.drop();
+    if (errno !== 0) content.health.failed(errno, 'write');
+    this.#parts.events.notKept?.(this.path, 'the disk failed in the middle of a change');
+    void content.retire(false);
+  }
+
+  #within({ offset, length }: WarmRange): WarmRange {
+    const size = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    const from = Math.min(offset, size);
+    return { offset: from, length: Math.min(length, size - from) };
+  }
+
+  #counted(offset: number, length: number): { presentBytes: number; absentBytes: number } {
+    const { start, end } = pagesOf(offset, length);
+    const present = this.#content?.map.countPresent(start, end) ?? 0;
+    return {
+      presentBytes: present * PAGE_BYTES,
+      absentBytes: (end - start - present) * PAGE_BYTES,
+    };
+  }
+
+  #nowMs(): number {
+    return Number(this.#parts.clock.wallNs() / 1_000_000n);
+  }
+}
+
+export function sameStamp(one: ContentStamp, other: ContentStamp): boolean {
+  return one.size === other.size && one.mtimeNs === other.mtimeNs && one.ctimeNs === other.ctimeNs;
+}
+
+/** Present pages of blocks whose present pages are all zeros: their linear sum is zero. */
+function zeroPages({ map }: ImageContent, range: PageRange): number {
+  let zero = 0;
+  const blocks = blocksOf(range);
+  for (let start = blocks.start; start < blocks.end; start += PAGES_PER_BLOCK) {
+    if (map.sum(start / PAGES_PER_BLOCK) !== 0) continue;
+    const from = Math.max(start, range.start);
+    zero += map.countPresent(from, Math.min(start + PAGES_PER_BLOCK, range.end));
+  }
+  return zero;
+}

@@ -1,0 +1,208 @@
+/**
+ * Local changes of an image, from before they are sent to the server until their outcome is known.
+ *
+ *   beginWrite, beginResize --> pending --done--> the pages hold the new bytes --> ended
+ *                                  '-----failed--> the pages are absent ---------> ended
+ *
+ * L1  While a change of a page is pending, the page is not served, and fills of it are not kept: they
+ *     may be older than the change, or not (C11: `Fills.cut`, and `isChanging` before each fill).
+ * L2  A page is present after its last change ended well if the change covers all of it, or if it
+ *     was present before and every overlapping change ended well. In all other cases it is absent.
+ * L3  Sums stay exact: the old bytes' part is taken from a block's sum before they change, the new
+ *     bytes' part is added. So damage in the rest of the block is still seen (C2).
+ */
+import { assert } from '../base/assert.ts';
+import { PAGE_BYTES, PAGES_PER_BLOCK, type Stored } from './file-io.ts';
+import type { ImageContent } from './image-content.ts';
+import { blocksOf, maskOf, overlaps, type PageRange, pagesOf } from './page-range.ts';
+
+export class LocalChanges {
+  readonly #pending = new Set<PageRange>();
+
+  get any(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  isChanging(range: PageRange): boolean {
+    for (const pending of this.#pending) if (overlaps(pending, range)) return true;
+    return false;
+  }
+
+  begin(range: PageRange): PageRange {
+    const change = { ...range };
+    this.#pending.add(change);
+    return change;
+  }
+
+  end(change: PageRange): void {
+    assert(this.#pending.delete(change), 'a local change was ended twice');
+  }
+}
+
+/**
+ * The server has `bytes` at `offset`: so has the file, where L2 says so. 'lost' when the disk leaves
+ * the content in a state that cannot be trusted: it has to be dropped.
+ */
+export async function applyWrite(
+  content: ImageContent,
+  offset: number,
+  bytes: Buffer,
+): Promise<'applied' | 'lost'> {
+  const range = pagesOf(offset, bytes.length);
+  const end = offset + bytes.length;
+  const grows = end > content.map.sizeBytes;
+  const leave = await content.lane.enter(grows ? toTheEnd(range) : blocksOf(range));
+  try {
+    if (content.retired || bytes.length === 0) return 'applied';
+    if (end > content.map.sizeBytes) {
+      const errno = await content.directory.resize(end);
+      if (errno !== 0) {
+        content.health.failed(errno, 'write');
+        return 'lost';
+      }
+      content.uses.resize(end);
+    }
+    const kept = keptPages(content, offset, end);
+    const nothingPresent = content.map.countPresent(range.start, range.end) === 0;
+    if (kept.length === 0 && nothingPresent) return 'applied';
+    if (kept.length === 0 || !(await forgetOld(content, range))) {
+      await content.removeBlocks(range);
+      return 'applied';
+    }
+    for (const part of kept) await put(content, part, offset, bytes);
+    content.marked(offset, bytes.length);
+    return 'applied';
+  } finally {
+    leave();
+  }
+}
+
+/** The file is `size` bytes long now. 'lost' as for `applyWrite`. */
+export async function applyResize(
+  content: ImageContent,
+  size: number,
+): Promise<'applied' | 'lost'> {
+  const from = Math.min(size, content.map.sizeBytes);
+  const leave = await content.lane.enter(toTheEnd(pagesOf(from, 0)));
+  try {
+    if (content.retired || size === content.map.sizeBytes) return 'applied';
+    if (size < content.map.sizeBytes) await content.replies.free(size, Number.POSITIVE_INFINITY);
+    const errno = await content.directory.resize(size);
+    if (errno !== 0) {
+      content.health.failed(errno, 'write');
+      return 'lost';
+    }
+    content.uses.resize(size);
+    content.marked(0, 0);
+    return 'applied';
+  } finally {
+    leave();
+  }
+}
+
+/** Nobody knows what the server has there: it is absent. */
+export async function applyUnknown(content: ImageContent, range: PageRange): Promise<void> {
+  const leave = await content.lane.enter(blocksOf(range));
+  try {
+    if (!content.retired) await content.removeBlocks(range);
+  } finally {
+    leave();
+  }
+}
+
+/** Pages that are present after a write (L2). Those with `whole` get all of their bytes from it. */
+interface KeptPages extends PageRange {
+  readonly whole: boolean;
+}
+
+function keptPages(content: ImageContent, offset: number, end: number): KeptPages[] {
+  const { map, health } = content;
+  if (!health.mayStore) return [];
+  const range = pagesOf(offset, end - offset);
+  const wholeStart = Math.ceil(offset / PAGE_BYTES);
+  const wholeEnd = end >= map.sizeBytes ? range.end : Math.floor(end / PAGE_BYTES);
+  const kept: KeptPages[] = [];
+  const keepPartial = (page: number) => {
+    if (map.isPresent(page, page + 1)) kept.push({ start: page, end: page + 1, whole: false });
+  };
+  if (range.start < wholeStart) keepPartial(range.start);
+  if (wholeStart < wholeEnd) {
+    const absentPages = wholeEnd - wholeStart - map.countPresent(wholeStart, wholeEnd);
+    // What is present needs no room.
+    const runs =
+      absentPages === 0 || content.mayStore(absentPages * PAGE_BYTES)
+        ? [{ start: wholeStart, end: wholeEnd }]
+        : map.presentRuns(wholeStart, wholeEnd);
+    for (const run of runs) kept.push({ ...run, whole: true });
+  }
+  const last = range.end - 1;
+  if (wholeEnd < range.end && last >= wholeStart) keepPartial(last);
+  return kept;
+}
+
+/**
+ * Takes the marks of the range's pages, and their part of the sums (L3), before their bytes
+ * change. false: the old bytes cannot be read.
+ */
+async function forgetOld(content: ImageContent, range: PageRange): Promise<boolean> {
+  const { map, io, fd, health } = content;
+  const firstBlock = Math.floor(range.start / PAGES_PER_BLOCK);
+  const blockCount = Math.ceil(range.end / PAGES_PER_BLOCK) - firstBlock;
+  const touched = new Uint16Array(blockCount);
+  const asked = new Uint16Array(blockCount);
+  for (let i = 0; i < blockCount; i++) {
+    const block = firstBlock + i;
+    const present = map.mask(block);
+    const pages = present & maskOf(range, block);
+    touched[i] = pages;
+    // Where no other page of the block is present no sum is left to be kept.
+    asked[i] = pages === present ? 0 : pages;
+  }
+  let sums: Uint32Array | undefined;
+  if (asked.some((pages) => pages !== 0)) {
+    const old = await io.sums(fd, firstBlock, asked);
+    if (old.errno !== 0) {
+      health.failed(old.errno, 'read');
+      return false;
+    }
+    sums = old.sums;
+  }
+  for (const [i, pages] of touched.entries()) {
+    if (pages !== 0) map.unmark(firstBlock + i, pages, sums?.[i] ?? 0);
+  }
+  return true;
+}
+
+/** Puts the new bytes into the pages and marks them; they stay absent when the disk fails. */
+async function put(
+  content: ImageContent,
+  part: KeptPages,
+  offset: number,
+  bytes: Buffer,
+): Promise<void> {
+  const { map, io, fd, health, directory } = content;
+  const from = Math.max(part.start * PAGE_BYTES, offset);
+  const view = bytes.subarray(from - offset, part.end * PAGE_BYTES - offset);
+  let stored: Stored;
+  if (part.whole) {
+    stored = await io.store(fd, from, view, 'punch');
+  } else {
+    const block = Math.floor(part.start / PAGES_PER_BLOCK);
+    const errno = await io.write(fd, from, view);
+    stored =
+      errno === 0
+        ? await io.sums(fd, block, Uint16Array.of(maskOf(part, block)))
+        : { errno, sums: new Uint32Array() };
+  }
+  if (stored.errno !== 0) {
+    directory.distrustHoles();
+    health.failed(stored.errno, 'write');
+    return;
+  }
+  map.mark(part.start, part.end, stored.sums);
+}
+
+/** From the range's first block on, and all that may follow. */
+function toTheEnd(range: PageRange): PageRange {
+  return { start: blocksOf(range).start, end: Number.POSITIVE_INFINITY };
+}
