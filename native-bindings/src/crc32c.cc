@@ -88,8 +88,8 @@ constexpr uint32_t Multiply(uint32_t a, uint32_t b) {
 }
 
 constexpr ShiftTables MakeShiftTables(size_t zeros) {
-  uint32_t factor = 1u << 31;         // 1
-  uint32_t square = 1u << (31 - 8);   // x^8: one byte
+  uint32_t factor = 1u << 31;        // 1
+  uint32_t square = 1u << (31 - 8);  // x^8: one byte
   for (size_t left = zeros; left != 0; left >>= 1) {
     if ((left & 1) != 0) factor = Multiply(factor, square);
     square = Multiply(square, square);
