@@ -136,8 +136,7 @@ export class FakeMount implements Controlled {
 
   readonly cache: Controlled['cache'] = {
     idOf: (file) => `d${(file[0] ?? 0) - 2}`,
-    list: async () => [...this.#images].map(([path, { id }]) => this.#line(path, id)),
-    use: () => ({ directory: '/cache/1', allocatedBytes: 3 << 20, limitBytes: 1 << 30 }),
+    list: async () => ok([...this.#images].map(([path, { id }]) => this.#line(path, id))),
     find: () => this.image,
     setPinned: async (id, pinned) => {
       if (pinned) this.pinned.add(id);
@@ -176,6 +175,8 @@ export class FakeMount implements Controlled {
       open: id === 'd1',
       pinned: this.pinned.has(id),
       lastUsedMs: Date.UTC(2026, 0, 2, 3, 4, 5),
+      state: 'settled',
+      why: null,
     };
   }
 }

@@ -197,7 +197,11 @@ describe('the images in the cache', () => {
       images: 2,
       checkedBytes: 4 * PAGE,
       damagedBytes: 2 * PAGE,
-      damaged: ['vm/disk.img', 'vm/old.img'],
+      damaged: [
+        { path: 'vm/disk.img', damagedBytes: PAGE },
+        { path: 'vm/old.img', damagedBytes: PAGE },
+      ],
+      setAside: [],
     });
     assert.deepEqual(
       progress.map(({ doneBytes, totalBytes }) => [doneBytes, totalBytes]),

@@ -55,8 +55,7 @@ export interface OpenFile {
 /** Images are named by their directory in the cache: it outlives the file at the server. */
 export interface ControlledCache {
   idOf(file: FileHandle): string;
-  list(): Promise<readonly ImageLine[]>;
-  use(): { directory: string; allocatedBytes: number; limitBytes: number };
+  list(signal: AbortSignal): Promise<Result<readonly ImageLine[], FsError>>;
   /** Of a file that is open. */
   find(file: FileHandle): ControlledImage | undefined;
   setPinned(id: string, pinned: boolean): Promise<Result<void, FsError>>;

@@ -4,7 +4,7 @@
 import { dirname } from 'node:path';
 import { err, ok, type Result } from '../../base/result.ts';
 import type { Surroundings } from '../../config/default-paths.ts';
-import { readMounts } from '../../fuse/mountinfo.ts';
+import { type MountLine, readMounts } from '../../fuse/mountinfo.ts';
 import { type ControlClient, connectTo } from './client.ts';
 import { type FoundMount, findMount, gvfsMounts } from './find.ts';
 import { isPrivate } from './private-directory.ts';
@@ -26,39 +26,56 @@ export type ReachError =
   | { readonly kind: 'notYours'; readonly mountpoint: string }
   | { readonly kind: 'unreachable'; readonly mountpoint: string; readonly message: string };
 
+/** Where mounts and sockets are looked for. */
+export interface Mounts {
+  lines(): Promise<readonly MountLine[]>;
+  /** Where the socket of a mount may be, and of which user its directory has to be. */
+  sockets(mount: FoundMount): readonly { readonly path: string; readonly owner: number }[];
+}
+
+export function systemMounts(surroundings: Surroundings): Mounts {
+  const owners = [...new Set([surroundings.uid, 0])];
+  return {
+    lines: readMounts,
+    sockets: ({ mountpoint }) =>
+      owners.flatMap((owner) =>
+        possibleSocketPaths(mountpoint, owner, surroundings).map((path) => ({ path, owner })),
+      ),
+  };
+}
+
 /** The daemon of the mount that `path` lies in. The client is the caller's to close. */
 export async function reach(
   path: Buffer,
   workingDirectory: string,
-  surroundings: Surroundings,
+  mounts: Mounts,
 ): Promise<Result<Reached, ReachError>> {
-  const found = findMount(path, workingDirectory, await readMounts());
+  const found = findMount(path, workingDirectory, await mounts.lines());
   if (found === undefined) return err({ kind: 'notMounted' });
-  const client = await reachMount(found.mount, surroundings);
+  const client = await reachMount(found.mount, mounts);
   return client.ok ? ok({ ...found, client: client.value }) : client;
 }
 
 /** Every mount of ours that is visible here. */
-export async function listMounts(): Promise<FoundMount[]> {
-  return gvfsMounts(await readMounts());
+export async function listMounts(mounts: Mounts): Promise<FoundMount[]> {
+  return gvfsMounts(await mounts.lines());
 }
 
 /** The daemon of a mount. */
 export async function reachMount(
-  { mountpoint }: FoundMount,
-  surroundings: Surroundings,
+  mount: FoundMount,
+  mounts: Mounts,
 ): Promise<Result<ControlClient, ReachError>> {
+  const { mountpoint } = mount;
   let failed: ReachError = { kind: 'noDaemon', mountpoint };
-  for (const owner of new Set([surroundings.uid, 0])) {
-    for (const socket of possibleSocketPaths(mountpoint, owner, surroundings)) {
-      // In a directory that others may write, anybody may have put it there.
-      if (!isPrivate(dirname(socket), owner)) continue;
-      const client = await connectTo(socket);
-      if (client.ok) return client;
-      if (client.error.kind === 'denied') failed = { kind: 'notYours', mountpoint };
-      if (client.error.kind === 'failed') {
-        failed = { kind: 'unreachable', mountpoint, message: client.error.message };
-      }
+  for (const { path, owner } of mounts.sockets(mount)) {
+    // In a directory that others may write, anybody may have put it there.
+    if (!isPrivate(dirname(path), owner)) continue;
+    const client = await connectTo(path);
+    if (client.ok) return client;
+    if (client.error.kind === 'denied') failed = { kind: 'notYours', mountpoint };
+    if (client.error.kind === 'failed') {
+      failed = { kind: 'unreachable', mountpoint, message: client.error.message };
     }
   }
   return err(failed);

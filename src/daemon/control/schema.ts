@@ -102,7 +102,13 @@ const image = record('one image of the cache', {
   allocatedBytes: integer('what it takes of the disk'),
   open: flag('whether it is open now'),
   pinned: flag('whether it is kept from eviction'),
-  lastUsedMs: integer('when it was last used, in ms since 1970'),
+  lastUsedMs: integer('when it was last used, in ms since 1970; 0 when not known'),
+  state: choice(
+    '`settled`: kept across mounts; `writing`: written to, kept once the server has it all; ' +
+      '`damaged`: not to be believed',
+    ['settled', 'writing', 'damaged'],
+  ),
+  why: nullable(text('of a damaged one: why, in one clause')),
 });
 
 const task = record('a long call', {
@@ -241,7 +247,14 @@ export const methods = {
       images: integer('images looked at'),
       checkedBytes: integer('compared'),
       damagedBytes: integer('of these damaged'),
-      damaged: list('images with damage', text('its path')),
+      damaged: list(
+        'images with damage: what was damaged is absent now',
+        record('', { path: text('which'), damagedBytes: integer('how much') }),
+      ),
+      setAside: list(
+        'images of which nothing can be believed: all of them is absent now',
+        record('', { path: text('which'), why: text('why, in one clause') }),
+      ),
     }),
     long: true,
   },

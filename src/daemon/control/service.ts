@@ -97,7 +97,16 @@ export class Service {
     const chosen = await this.#choose(cache, params.path, call);
     if (chosen instanceof Failure) return chosen;
     const images = chosen.toSorted((one, other) => (one.path < other.path ? -1 : 1));
-    return { cache: cache.use(), images };
+    return { cache: this.#cacheUse(), images };
+  }
+
+  #cacheUse(): ResultOf<'images'>['cache'] {
+    const use = this.#controlled.snapshot().cache;
+    return {
+      directory: use?.directory ?? '',
+      allocatedBytes: use?.allocatedBytes ?? 0,
+      limitBytes: use?.limitBytes ?? null,
+    };
   }
 
   async #warm(params: ParamsOf<'warm'>, call: Call): Promise<Outcome<'warm'>> {
@@ -135,7 +144,9 @@ export class Service {
       },
     });
     task.forget();
-    return warmed instanceof Failure ? warmed : { path, totalBytes, ...warmed, task: null };
+    if (warmed instanceof Failure) return warmed;
+    const { presentBytes, fetchedBytes, damagedBytes } = warmed;
+    return { path, totalBytes, presentBytes, fetchedBytes, damagedBytes, task: null };
   }
 
   async #verify(params: ParamsOf<'verify'>, call: Call): Promise<Outcome<'verify'>> {
@@ -147,7 +158,7 @@ export class Service {
     const task = this.#tasks.begin('verify', params.path ?? '', totalBytes);
     let checkedBytes = 0;
     let damagedBytes = 0;
-    const damaged: string[] = [];
+    const damaged: { path: string; damagedBytes: number }[] = [];
     try {
       for (const { id, path } of chosen) {
         const before = checkedBytes;
@@ -161,12 +172,14 @@ export class Service {
         if (!verified.ok) return failureOf(verified.error, call.signal);
         checkedBytes += verified.value.checkedBytes;
         damagedBytes += verified.value.damagedBytes;
-        if (verified.value.damagedBytes > 0) damaged.push(path);
+        if (verified.value.damagedBytes > 0) {
+          damaged.push({ path, damagedBytes: verified.value.damagedBytes });
+        }
       }
     } finally {
       task.forget();
     }
-    return { images: chosen.length, checkedBytes, damagedBytes, damaged };
+    return { images: chosen.length, checkedBytes, damagedBytes, damaged, setAside: [] };
   }
 
   async #evict(params: ParamsOf<'evict'>, call: Call): Promise<Outcome<'evict'>> {
@@ -203,7 +216,8 @@ export class Service {
     const located = await this.#image(path, call.signal);
     if (located instanceof Failure) {
       // Unknown to the server, or it is away: the cache itself may know the name.
-      const [kept] = (await cache.list()).filter((image) => image.path === path);
+      const listed = await cache.list(call.signal);
+      const kept = listed.ok ? listed.value.find((image) => image.path === path) : undefined;
       if (kept === undefined || located.error.code === ErrorCode.notAnImage) return located;
       const done = await cache.setPinned(kept.id, pinned);
       return done.ok ? { path, pinned } : failureOf(done.error, call.signal);
@@ -260,15 +274,16 @@ export class Service {
     path: string | undefined,
     { signal }: Call,
   ): Promise<readonly ImageLine[] | Failure> {
-    const all = await cache.list();
-    if (path === undefined || path === '') return all;
+    const all = await cache.list(signal);
+    if (!all.ok) return failureOf(all.error, signal);
+    if (path === undefined || path === '') return all.value;
     // Where names can be told without the server they are not asked for.
     const located = await this.#image(path, signal);
     const isMeant =
       located instanceof Failure
         ? (image: ImageLine) => image.path === path
         : ({ id }: ImageLine) => id === cache.idOf(located.file);
-    const chosen = all.filter(isMeant);
+    const chosen = all.value.filter(isMeant);
     if (chosen.length > 0) return chosen;
     return located instanceof Failure ? located : [];
   }

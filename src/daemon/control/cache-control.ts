@@ -1,0 +1,74 @@
+/**
+ * The disk cache as the control socket wants it.
+ */
+import { err, ok, type Result } from '../../base/result.ts';
+import type { CatalogueLine } from '../../cache/catalogue.ts';
+import type { DiskCache } from '../../cache/disk-cache.ts';
+import { fileIdOf } from '../../cache/file-id.ts';
+import type { Image } from '../../cache/image.ts';
+import { type FsError, localError } from '../../errors/fs-error.ts';
+import type { ControlledCache, ControlledImage } from './controlled.ts';
+import type { ImageLine } from './schema.ts';
+
+export function controlledCache(cache: DiskCache): ControlledCache {
+  return {
+    idOf: fileIdOf,
+    async list(signal) {
+      const listed = await cache.list(signal);
+      return listed.ok ? ok(listed.value.map(imageLine)) : listed;
+    },
+    find(file) {
+      const image = cache.find(file);
+      return image === undefined ? undefined : controlledImage(image);
+    },
+    async setPinned(id, pinned) {
+      const image = cache.findById(id);
+      if (image === undefined) return notOpen('pin');
+      const errno = await image.setPinned(pinned);
+      return errno === 0 ? ok(undefined) : err(localError('EIO', 'pin', `errno ${errno}`));
+    },
+    async evict(id) {
+      const evicted = await cache.evict(id);
+      if (evicted.ok) return ok({ freedBytes: evicted.value });
+      const { errno, message } = evicted.error;
+      return errno === 'EBUSY' ? ok({ freedBytes: 0, why: `it is ${message}` }) : evicted;
+    },
+    async verify(id, watch) {
+      const image = cache.findById(id);
+      if (image === undefined) return notOpen('verify');
+      const { sizeBytes } = image.report();
+      const { presentBytes, damagedBytes } = await image.verify(
+        { offset: 0, length: sizeBytes },
+        watch,
+      );
+      return ok({ checkedBytes: presentBytes + damagedBytes, damagedBytes });
+    },
+  };
+}
+
+/** The cache's own line, as the schema has it. */
+export function imageLine(line: CatalogueLine): ImageLine {
+  const { id, sizeBytes, presentBytes, allocatedBytes, open, pinned, lastUsedMs, state } = line;
+  return {
+    path: line.path.replace(/^\/+/, ''),
+    ...{ id, sizeBytes, presentBytes, allocatedBytes, open, pinned, lastUsedMs, state },
+    why: line.why ?? null,
+  };
+}
+
+function controlledImage(image: Image): ControlledImage {
+  return {
+    presentBytes: () => image.report().presentBytes,
+    async warm({ start, end }, { as, check, ...watch }) {
+      const range = { offset: start, length: end - start };
+      if (!check) return image.warm(range, { as, ...watch });
+      const checked = await image.verify(range, watch);
+      return watch.signal.aborted ? err(localError('EINTR', 'verify')) : ok(checked);
+    },
+    pageStates: (parts) => image.pageStates(parts),
+  };
+}
+
+function notOpen(operation: string): Result<never, FsError> {
+  return err(localError('EBUSY', operation, 'the image is not open'));
+}
