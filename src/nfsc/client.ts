@@ -18,9 +18,10 @@ import type { MountError } from './mount-error.ts';
 import {
   listExports,
   listMounts,
-  type MountedExport,
   type MountOptions,
   mountExport,
+  type Reached,
+  resumeExport,
   unmountExport,
 } from './mount-export.ts';
 import type { ExportNode, MountBody } from './mount3.ts';
@@ -72,6 +73,11 @@ export interface Limits {
   readonly timeDeltaNs: bigint;
 }
 
+/** All that a mount learns from the server: enough to go on with another time. */
+export interface KnownExport extends Reached {
+  readonly limits: Limits;
+}
+
 /** CREATE's three ways; the client makes the EXCLUSIVE one's verifier. */
 export type CreateHow =
   | { readonly kind: 'unchecked' | 'guarded'; readonly attributes: Sattr3 }
@@ -93,8 +99,9 @@ export class Nfs3Client {
   readonly limits: Limits;
   /** `host:port` of the NFS server. */
   readonly server: string;
+  /** For `resume`, when the server is away. */
+  readonly known: KnownExport;
   readonly #options: MountOptions;
-  readonly #mountPort: number;
   readonly #transport: Transport;
   readonly #closing = new AbortController();
   #lastVerifier = randomBytes(8).readBigUInt64BE();
@@ -105,17 +112,27 @@ export class Nfs3Client {
    */
   static async mount(options: MountOptions): Promise<Result<Nfs3Client, MountError>> {
     const mounted = await mountExport(options);
-    return mounted.ok ? ok(new Nfs3Client(options, mounted.value)) : mounted;
+    if (!mounted.ok) return mounted;
+    const { transport, fsinfo, root, port, mountPort, flavor } = mounted.value;
+    const limits = limitsOf(fsinfo, options);
+    return ok(new Nfs3Client(options, transport, { root, port, mountPort, flavor, limits }));
   }
 
-  private constructor(options: MountOptions, mounted: MountedExport) {
-    const { transport, root, fsinfo, mountPort } = mounted;
+  /**
+   * Takes up an earlier mount's knowledge and asks nobody: the server may be away, and is connected
+   * to by the first call that finds it. Where it has changed since, calls fail with STALE.
+   */
+  static resume(options: MountOptions, known: KnownExport): Nfs3Client {
+    return new Nfs3Client(options, resumeExport(options, known), known);
+  }
+
+  private constructor(options: MountOptions, transport: Transport, known: KnownExport) {
     this.#options = options;
     this.#transport = transport;
-    this.#mountPort = mountPort;
-    this.root = root;
+    this.known = known;
+    this.root = known.root;
     this.server = transport.server;
-    this.limits = limitsOf(fsinfo, options);
+    this.limits = known.limits;
   }
 
   /** After how long a soft client's call fails: the sum of its time-outs. */
@@ -128,10 +145,23 @@ export class Nfs3Client {
     return this.#transport.callCount;
   }
 
+  /** TCP connections that stand. */
+  get connectionCount(): number {
+    return this.#transport.connectionCount;
+  }
+
+  /**
+   * Says on `rpcChannels.server` that the server does not respond, as somebody found out by other
+   * ways, and looks for it until it does.
+   */
+  assumeAway(why: string): void {
+    this.#transport.assumeAway(why);
+  }
+
   /** UMNT, waiting at most 3 s, then `close`. The mount is over even if the UMNT failed. */
   async unmount(): Promise<Result<void, MountError>> {
     const options = { ...this.#options, mountTimeoutMs: UNMOUNT_TIMEOUT_MS };
-    const answer = await unmountExport(options, this.#mountPort);
+    const answer = await unmountExport(options, this.known.mountPort);
     this.close();
     return answer;
   }
@@ -149,12 +179,12 @@ export class Nfs3Client {
 
   /** The server's exports (MOUNT's EXPORT). */
   getExports(): Promise<Result<readonly ExportNode[], MountError>> {
-    return listExports({ ...this.#options, mountPort: this.#mountPort });
+    return listExports({ ...this.#options, mountPort: this.known.mountPort });
   }
 
   /** Who has mounted what (MOUNT's DUMP). */
   dump(): Promise<Result<readonly MountBody[], MountError>> {
-    return listMounts({ ...this.#options, mountPort: this.#mountPort });
+    return listMounts({ ...this.#options, mountPort: this.known.mountPort });
   }
 
   // ---- Files and names ------------------------------------------------------------------------

@@ -30,7 +30,14 @@ export type { Credentials } from '../base/credentials.ts';
 export type { Err, Ok, Result } from '../base/result.ts';
 export { Errno, type ErrnoName } from '../errors/errno.ts';
 export type { FsError, FsErrorCode } from '../errors/fs-error.ts';
-export { type Answer, type CreateHow, type Limits, Nfs3Client, type Nfs3Error } from './client.ts';
+export {
+  type Answer,
+  type CreateHow,
+  type KnownExport,
+  type Limits,
+  Nfs3Client,
+  type Nfs3Error,
+} from './client.ts';
 export type { MountError, MountFailure, Service } from './mount-error.ts';
 export {
   listExports,

@@ -4,6 +4,8 @@
  * Every step is bounded: the first connection that cannot be made, or `mountTimeoutMs` without an
  * answer, ends the mount with an error that says which of the three servers it was.
  */
+
+import { assert } from '../base/assert.ts';
 import type { FileHandle } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
@@ -25,7 +27,7 @@ import {
   mnt,
   umnt,
 } from './mount3.ts';
-import { fsinfo, NFS_PROGRAM, NFS_VERSION } from './nfs3/procedures.ts';
+import { fsinfo, NFS_PROGRAM, NFS_VERSION, nullProcedure } from './nfs3/procedures.ts';
 import type { FsinfoOk3 } from './nfs3/types.ts';
 import { getPort, PORTMAPPER_PORT } from './portmap.ts';
 import { AuthFlavor, type AuthFlavorName } from './rpc/auth.ts';
@@ -67,11 +69,18 @@ export interface MountOptions extends ServerOptions {
   readonly nconnect?: number | undefined;
 }
 
-export interface MountedExport {
+export interface MountedExport extends Reached {
   readonly transport: Transport;
-  readonly root: FileHandle;
   readonly fsinfo: FsinfoOk3;
+}
+
+/** What portmapper and mountd have told. */
+export interface Reached {
+  readonly root: FileHandle;
+  /** The NFS port, and mountd's. */
+  readonly port: number;
   readonly mountPort: number;
+  readonly flavor: AuthFlavorName;
 }
 
 const DEFAULT_MOUNT_TIMEOUT_MS = 30_000;
@@ -86,17 +95,15 @@ export async function mountExport(
   const ports = await portsOf(options, ['nfs', 'mountd']);
   if (!ports.ok) return ports;
   const { nfs: port, mountd: mountPort } = ports.value;
+  const { server: host } = options;
+  const transport = openTransport(options, port);
+  transport.connectAhead();
   const mounted = await askForRoot(options, mountPort);
-  if (!mounted.ok) return mounted;
+  if (!mounted.ok) {
+    transport.close();
+    return mounted;
+  }
   const { root, flavor } = mounted.value;
-
-  const { server: host, timeoDeciseconds, retrans, nconnect: connections, hard = true } = options;
-  const pool = new BufferPool();
-  const patience = 'mounting';
-  const transport = new Transport(
-    { ...common(options), host, port, timeoDeciseconds, retrans, connections, patience },
-    pool,
-  );
   transport.flavor = flavor;
   const answer = await transport.call(fsinfo, credentialsOf(options), { file: root });
   const { localPort } = transport;
@@ -109,8 +116,16 @@ export async function mountExport(
     transport.close();
     return err(fsinfoMountError(reply.status));
   }
-  transport.setPatience(hard ? 'hard' : 'soft');
-  return ok({ transport, root, fsinfo: reply.ok, mountPort });
+  makePatient(transport, options);
+  return ok({ transport, root, fsinfo: reply.ok, port, mountPort, flavor });
+}
+
+/** The way to a server that was reached before, and need not be there now. */
+export function resumeExport(options: MountOptions, { port, flavor }: Reached): Transport {
+  const transport = openTransport(options, port);
+  transport.flavor = flavor;
+  makePatient(transport, options);
+  return transport;
 }
 
 /** UMNT: tells the server to strike us off its list. It keeps nothing else of a mount. */
@@ -176,8 +191,12 @@ async function portsOf<S extends 'nfs' | 'mountd'>(
   // The portmapper serves any source port, and those below 1024 are scarce.
   const transport = new Transport({ ...common(options), host, port, sourcePort: 'any' });
   try {
-    for (const service of missing) {
-      const answer = await transport.call(getPort, credentialsOf(options), programs[service]);
+    const asked = missing.map((service) =>
+      transport.call(getPort, credentialsOf(options), programs[service]),
+    );
+    for (const [index, service] of missing.entries()) {
+      const answer = await asked[index];
+      assert(answer !== undefined, 'a call for each service');
       if (!answer.ok) {
         const { localPort } = transport;
         return err(rpcMountError(answer.error, { service: 'portmapper', host, port, localPort }));
@@ -238,6 +257,20 @@ async function askMountd<Args, R extends Reply>(
   } finally {
     transport.close();
   }
+}
+
+function openTransport(options: MountOptions, port: number): Transport {
+  const { server: host, timeoDeciseconds, retrans, nconnect: connections } = options;
+  const patience = 'mounting';
+  const probe = nullProcedure;
+  return new Transport(
+    { ...common(options), host, port, timeoDeciseconds, retrans, connections, patience, probe },
+    new BufferPool(),
+  );
+}
+
+function makePatient(transport: Transport, { hard = true }: MountOptions): void {
+  transport.setPatience(hard ? 'hard' : 'soft');
 }
 
 function common({ resvport, mountTimeoutMs = DEFAULT_MOUNT_TIMEOUT_MS }: ServerOptions) {

@@ -181,6 +181,17 @@ export class Connection {
     return oldest !== undefined && nowMs - oldest.startedMs >= answerMs;
   }
 
+  connectAhead(): void {
+    if (this.#state.name === 'idle') this.#connect();
+  }
+
+  /** Ends a pause between attempts. */
+  hurry(): void {
+    if (this.#state.name !== 'backingOff') return;
+    clearTimeout(this.#state.timer);
+    this.#retry();
+  }
+
   /** Drops the socket; what waits goes out again on another. */
   reset(reason: string): void {
     if (this.#state.name === 'up') this.#lose(reason);

@@ -9,6 +9,11 @@
  *  - hard: the server is said not to respond, once, and the call goes on; the first reply after
  *    that says that all is well, once
  *  - mounting: a call fails there, or as soon as there is no connection
+ *
+ * Sooner than by time-outs a dead server is known by a probe: when nothing has been answered for a
+ * while, a call without arguments is sent over a connection of its own. Whoever answers that is
+ * there, and only slow. While the server is said not to respond it is probed again and again: what
+ * is answered from memory meanwhile needs no call that would find it back.
  */
 import { assert } from '../../base/assert.ts';
 import type { Credentials } from '../../base/credentials.ts';
@@ -19,7 +24,7 @@ import type { Call, Outcome } from './call.ts';
 import { Connection, MAX_RECORD_BYTES } from './connection.ts';
 import { hostAndPort, type SourcePort } from './dial.ts';
 import { rpcChannels } from './events.ts';
-import type { RpcFailure } from './failure.ts';
+import { describeFailure, type RpcFailure } from './failure.ts';
 import { encodeCall } from './message.ts';
 import { MAX_CALL_BYTES, MAX_REPLY_HEADER_BYTES, type Procedure, type Reply } from './procedure.ts';
 import { RECORD_MARK_BYTES, recordMark } from './record.ts';
@@ -30,7 +35,15 @@ const LONGEST_TIMEOUT_MS = 600_000;
 const LONGEST_CONNECT_MS = 10_000;
 const SHORTEST_CONNECT_MS = 1_000;
 /** Without a connection for this long, a server counts as not responding. */
-const LONGEST_SILENCE_MS = 5_000;
+const LONGEST_SILENCE_MS = 3_000;
+/** So long nothing was answered before a probe, which has to be answered within... */
+const PROBE_AFTER_MS = 2_000;
+const PROBE_LIMIT_MS = 3_000;
+/** Between two probes of a server that is away, and of one that is only slow. */
+const PROBE_PAUSE_MS = 2_000;
+const SLOW_PROBE_PAUSE_MS = 10_000;
+/** A server that is back has this long to answer on the old connections. */
+const GRACE_MS = 1_000;
 const ARENA_BYTES = 64 * 1024;
 
 export type Patience = 'mounting' | 'soft' | 'hard';
@@ -48,6 +61,8 @@ export interface TransportOptions {
   readonly patience: Patience;
   /** A bound on `mounting` calls beside the major time-out. */
   readonly mountTimeoutMs?: number | undefined;
+  /** What a probe asks; without it there are none. */
+  readonly probe?: Procedure<undefined, Reply> | undefined;
 }
 
 /** When a soft call fails: the sum of its time-outs, each one `timeo` longer than the last. */
@@ -71,6 +86,7 @@ export class Transport {
   readonly #retrans: number;
   readonly #mountTimeoutMs: number;
   readonly #connections: readonly Connection[];
+  readonly #options: TransportOptions;
   #patience: Patience;
   /** The one in use; 'AUTH_SYS' unless the server has only 'AUTH_NONE'. */
   flavor: AuthFlavorName = 'AUTH_SYS';
@@ -78,7 +94,12 @@ export class Transport {
   #lastXid = Math.floor(Math.random() * 0x8000_0000);
   #isResponding = true;
   #lastAnswerMs = Number.NEGATIVE_INFINITY;
+  #lastProbeMs = Number.NEGATIVE_INFINITY;
+  /** When a probe was last answered. */
+  #lastEchoMs = Number.NEGATIVE_INFINITY;
   #sweepTimer: NodeJS.Timeout | undefined;
+  #isProbing = false;
+  #probeTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   constructor(options: TransportOptions, pool: BufferPool = new BufferPool()) {
@@ -86,6 +107,7 @@ export class Transport {
     assert(connections >= 1 && connections <= MAX_CONNECTIONS, `${connections} connections`);
     assert(timeoDeciseconds > 0 && retrans >= 0, 'time-outs are positive');
     this.server = hostAndPort(host, port);
+    this.#options = options;
     this.#timeoDeciseconds = timeoDeciseconds;
     this.#retrans = retrans;
     this.#patience = options.patience;
@@ -117,6 +139,11 @@ export class Transport {
   /** Calls without an answer so far. */
   get callCount(): number {
     return this.#connections.reduce((sum, connection) => sum + connection.callCount, 0);
+  }
+
+  /** Connections that stand. */
+  get connectionCount(): number {
+    return this.#connections.filter(({ state }) => state === 'up').length;
   }
 
   /** For the calls that come: those under way keep what they were given. */
@@ -161,6 +188,16 @@ export class Transport {
     });
   }
 
+  /** Makes a connection before there is a call that needs one; whether it works is seen then. */
+  connectAhead(): void {
+    this.#leastBusy().connectAhead();
+  }
+
+  /** Says that the server does not respond, for one that could not be reached by other ways. */
+  assumeAway(why: string): void {
+    if (this.#isResponding) this.#away(why);
+  }
+
   /** Fails what waits, for a server that is given up on. */
   failAll(failure: RpcFailure): void {
     for (const connection of this.#connections) connection.failAll(failure);
@@ -170,6 +207,7 @@ export class Transport {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#sweepTimer);
+    clearTimeout(this.#probeTimer);
     for (const connection of this.#connections) connection.close();
   }
 
@@ -246,6 +284,7 @@ export class Transport {
       const isSilent = connection.isSilent(nowMs, this.#silenceMs, this.#answerMs);
       connection.sweep(nowMs, timeoutMs);
       if (isSilent) this.#silent(connection, nowMs);
+      if (connection.isSilent(nowMs, PROBE_AFTER_MS, PROBE_AFTER_MS)) this.#suspect(nowMs);
     }
     if (this.callCount > 0 && !this.#isClosed) {
       this.#sweepTimer = setTimeout(() => this.#sweep(), this.#sweepIntervalMs);
@@ -262,21 +301,92 @@ export class Transport {
     if (!this.#isResponding || this.#patience === 'mounting') return;
     const why = connection.downSinceMs === undefined ? undefined : connection.lastFailure;
     const enoughMs = why === undefined ? this.#answerMs : this.#silenceMs;
-    if (nowMs - this.#lastAnswerMs < enoughMs) return;
+    if (nowMs - this.#lastSignMs < enoughMs) return;
+    this.#away(why?.message);
+  }
+
+  /** Nothing has come for a while: is it slow, or away? */
+  #suspect(nowMs: number): void {
+    if (this.#patience === 'mounting' || !this.#isResponding) return;
+    if (nowMs - this.#lastSignMs < PROBE_AFTER_MS) return;
+    if (nowMs - this.#lastProbeMs >= SLOW_PROBE_PAUSE_MS) void this.#probe();
+  }
+
+  get #lastSignMs(): number {
+    return Math.max(this.#lastAnswerMs, this.#lastEchoMs);
+  }
+
+  #away(why: string | undefined): void {
     this.#isResponding = false;
-    const cause = why === undefined ? '' : ` (${why.message})`;
+    const cause = why === undefined ? '' : ` (${why})`;
     const outlook = this.#patience === 'hard' ? 'still trying' : 'timed out';
     const message = `server ${this.server} not responding${cause}, ${outlook}`;
     rpcChannels.server.publish({ server: this.server, state: 'notResponding', message });
+    this.#probeLater();
+  }
+
+  #probeLater(): void {
+    if (this.#isClosed || this.#options.probe === undefined) return;
+    clearTimeout(this.#probeTimer);
+    this.#probeTimer = setTimeout(() => void this.#probe(), PROBE_PAUSE_MS).unref();
+  }
+
+  /** Asks over a connection of its own whether the server is there. */
+  async #probe(): Promise<void> {
+    const { probe, host, port, sourcePort } = this.#options;
+    if (this.#isProbing || probe === undefined) return;
+    this.#isProbing = true;
+    const startedMs = performance.now();
+    this.#lastProbeMs = startedMs;
+    const timeoDeciseconds = PROBE_LIMIT_MS / 100;
+    const patience = 'mounting';
+    const way = new Transport({ host, port, sourcePort, timeoDeciseconds, retrans: 0, patience });
+    const answer = await way.call(probe, NOBODY, undefined);
+    way.close();
+    this.#isProbing = false;
+    if (this.#isClosed) return;
+    // Whatever it says, it is there.
+    const isThere = answer.ok || !['unreachable', 'timeout'].includes(answer.error.kind);
+    if (isThere) this.#echoed(startedMs);
+    else if (!this.#isResponding) this.#probeLater();
+    else if (this.#lastAnswerMs < startedMs) this.#away(whyAway(answer));
+  }
+
+  /**
+   * A probe was answered. Connections of the time before may be stuck in TCP's own back-off, or
+   * have lost the other end: they are replaced, unless they come alive by themselves.
+   */
+  #echoed(sinceMs: number): void {
+    this.#lastEchoMs = performance.now();
+    if (this.#isResponding) return;
+    this.#responds();
+    for (const connection of this.#connections) connection.hurry();
+    const replace = () => {
+      if (this.#lastAnswerMs >= sinceMs || this.#isClosed) return;
+      for (const connection of this.#connections) {
+        if (connection.callCount > 0) connection.reset('the server was away');
+      }
+    };
+    setTimeout(replace, GRACE_MS).unref();
   }
 
   #answered(): void {
     this.#lastAnswerMs = performance.now();
-    if (this.#isResponding) return;
+    if (!this.#isResponding) this.#responds();
+  }
+
+  #responds(): void {
     this.#isResponding = true;
+    clearTimeout(this.#probeTimer);
     const message = `server ${this.server} OK`;
     rpcChannels.server.publish({ server: this.server, state: 'ok', message });
   }
+}
+
+const NOBODY: Credentials = { uid: 65_534, gid: 65_534, groups: [] };
+
+function whyAway(answer: Outcome<Reply>): string | undefined {
+  return answer.ok || answer.error.kind === 'closed' ? undefined : describeFailure(answer.error);
 }
 
 /** A connection that cannot be made at present is the last to be chosen. */
