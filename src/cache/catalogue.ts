@@ -47,7 +47,7 @@ export interface KeptImages {
 
 export interface CatalogueOptions {
   readonly kept: KeptImages;
-  /** What an open image says of itself; undefined when it is not open. */
+  /** What an image says of itself whose files are open; undefined for the others. */
   readonly opened: (id: string) => OpenImageLine | undefined;
   /** Allocated bytes of an image's directory; rejects with what node:fs says. */
   readonly allocated: (id: string) => Promise<number>;
@@ -63,6 +63,8 @@ export interface OpenImageLine {
   readonly pinned: boolean;
   readonly lastUsedMs: number;
   readonly state: ImageState;
+  /** Nobody has it open now: only its files are, for a while. */
+  readonly idle?: boolean;
 }
 
 interface Known {
@@ -127,8 +129,9 @@ export class Catalogue {
     const allocatedBytes = await this.#allocated(id);
     const opened = this.#options.opened(id);
     if (opened !== undefined) {
-      const complete = isComplete(opened.presentBytes, opened.sizeBytes);
-      return { id, ...opened, complete, allocatedBytes, open: true, why: undefined };
+      const { idle = false, ...line } = opened;
+      const complete = isComplete(line.presentBytes, line.sizeBytes);
+      return { id, ...line, complete, allocatedBytes, open: !idle, why: undefined };
     }
     const known = await this.#describe(id);
     const { described } = known;

@@ -16,7 +16,7 @@
  * nothing can go it says so once, and does not look again before something has changed.
  */
 import type { Clock } from '../base/clock.ts';
-import { type ExtentUses, NOTHING } from './extent-uses.ts';
+import { EXTENT_BYTES, type ExtentUses, NOTHING } from './extent-uses.ts';
 
 /** What eviction needs to know of an image that is open. */
 export interface Evictable {
@@ -231,8 +231,10 @@ export class Eviction {
     const touched = new Set<string>();
     let freedBytes = 0;
     while (chosen.length > 0 && freedBytes < wantedBytes && !this.#closed) {
+      // So many are needed at least.
+      const needed = Math.ceil((wantedBytes - freedBytes) / EXTENT_BYTES);
       const sizes = await Promise.all(
-        chosen.splice(0, IN_FLIGHT).map(async ({ image, extent, tick }) => {
+        chosen.splice(0, Math.min(needed, IN_FLIGHT)).map(async ({ image, extent, tick }) => {
           // The search had pauses: what was used in the meantime is not the coldest any more.
           if (!mayGo(image) || image.uses.at(extent) !== tick) return 0;
           touched.add(image.name);

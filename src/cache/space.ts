@@ -210,10 +210,10 @@ export class Space {
   }
 
   #over(part: number, floors: number): number {
-    const aboveLimit = this.usedBytes - part * this.limitBytes;
-    const belowFloor = floors * this.freeFloorBytes - this.availableBytes;
+    const aboveLimit = this.usedBytes - Math.round(part * this.limitBytes);
+    const belowFloor = Math.round(floors * this.freeFloorBytes) - this.availableBytes;
     // Not more than there is: what others keep on the disk is not ours to free.
-    return Math.ceil(Math.min(Math.max(aboveLimit, belowFloor, 0), this.#imageBytes));
+    return Math.min(Math.max(aboveLimit, belowFloor, 0), this.#imageBytes);
   }
 
   #measureLater(): void {
