@@ -71,6 +71,7 @@ export class ExportDirectory {
   readonly #lockFd: number;
   readonly #lanes = new Map<string, { lane: Lane; users: number }>();
   readonly #open = new Map<string, object>();
+  readonly #sweepLane = new Lane();
   #holder: LockHolder;
   #nextGone = 0;
 
@@ -148,17 +149,8 @@ export class ExportDirectory {
   }
 
   /** Removes what was set aside or dropped; how many. Meant for the background. */
-  async sweepGone(): Promise<number> {
-    const gone = join(this.path, '.gone');
-    const { errno, names } = await this.paths.list(gone);
-    if (errno !== 0) return 0;
-    let removed = 0;
-    for (const name of names) {
-      const failed = await removeTree(this.paths, join(gone, name));
-      if (failed === 0) removed += 1;
-      else this.#onFailure(localFailure(failed, 'remove', join(gone, name)));
-    }
-    return removed;
+  sweepGone(): Promise<number> {
+    return this.#sweepLane.run(() => this.#sweep());
   }
 
   /** Says in LOCK whether this daemon still serves. Errno. */
@@ -217,6 +209,19 @@ export class ExportDirectory {
 
   writeWhole(directory: string, name: string, bytes: Buffer, durable: boolean): Promise<number> {
     return writeWhole(this.paths, this.io, directory, name, bytes, durable);
+  }
+
+  async #sweep(): Promise<number> {
+    const gone = join(this.path, '.gone');
+    const { errno, names } = await this.paths.list(gone);
+    if (errno !== 0) return 0;
+    let removed = 0;
+    for (const name of names) {
+      const failed = await removeTree(this.paths, join(gone, name));
+      if (failed === 0) removed += 1;
+      else this.#onFailure(localFailure(failed, 'remove', join(gone, name)));
+    }
+    return removed;
   }
 }
 

@@ -5,11 +5,12 @@ import { type FsError, localError } from '../errors/fs-error.ts';
 
 /** What a call of the local disk answered, said of `what`. `errno` is positive. */
 export function localFailure(errno: number, operation: string, what: string): FsError {
-  const name = nameOf(errno);
+  const name = errnoName(errno);
   return localError(isKnown(name) ? name : 'EIO', operation, `${operation} ${what}: ${name}`);
 }
 
-function nameOf(errno: number): string {
+/** `ENOSPC`, for people. */
+export function errnoName(errno: number): string {
   try {
     return getSystemErrorName(-errno);
   } catch {

@@ -26,6 +26,7 @@ import { crc32 } from 'node:zlib';
 import { err, ok, type Result } from '../base/result.ts';
 import { type BlockMap, CHUNK_BLOCKS } from './block-map.ts';
 import { BLOCK_BYTES, type FileIo, PAGE_BYTES } from './file-io.ts';
+import { errnoName } from './local-failure.ts';
 
 export const MAP_VERSION = 1;
 export const MAP_HEADER_BYTES = 4096;
@@ -140,13 +141,13 @@ export class MapFile {
   async readHeader(fileId: string, map: BlockMap): Promise<Result<MapHeader, string>> {
     const bytes = Buffer.alloc(MAP_HEADER_BYTES);
     const { errno, got } = await this.#io.read(this.fd, 0, bytes);
-    if (errno !== 0) return err(`cannot be read (errno ${errno})`);
+    if (errno !== 0) return err(`cannot be read (${errnoName(errno)})`);
     const header = decodeMapHeader(bytes.subarray(0, got));
     if (!header.ok) return header;
     if (header.value.fileId !== fileId) return err('is of another file');
     if (header.value.sizeBytes !== map.sizeBytes) return err('is of another size');
     const size = await this.#io.size(this.fd);
-    if (size.errno !== 0) return err(`cannot be read (errno ${size.errno})`);
+    if (size.errno !== 0) return err(`cannot be read (${errnoName(size.errno)})`);
     if (size.sizeBytes !== mapFileBytes(map.chunkCount)) return err('has a wrong length');
     return header;
   }

@@ -2,8 +2,8 @@
  * Local files by name: what happens once per image or session. What happens per read or fill goes
  * by descriptor, through `FileIo`.
  *
- * Every promise resolves. Errors are errno numbers, 0 for none. Symbolic links are never followed
- * at the last component: nobody else can put one there, and so none has a meaning.
+ * Every promise resolves. Errors are errno numbers, 0 for none. What is opened is never a symbolic
+ * link: nobody else can put one there, and so none has a meaning.
  */
 import { close, constants, fsync, open } from 'node:fs';
 import { lstat, mkdir, open as openHandle, readdir, rename, rmdir, unlink } from 'node:fs/promises';
@@ -104,7 +104,7 @@ export const nodePathIo: PathIo = {
   removeDirectory: (path) => tried(rmdir(path)),
   async sync(path) {
     try {
-      const fd = await openFd(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+      const fd = await openFd(path, constants.O_RDONLY);
       try {
         await syncFd(fd);
       } finally {

@@ -18,7 +18,7 @@ import { BlockMap } from './block-map.ts';
 import type { ExportDirectory } from './export-directory.ts';
 import type { FileIo } from './file-io.ts';
 import { decodeInfo, encodeInfo, type ImageInfo, INFO_MOST_BYTES, sameStamp } from './info-file.ts';
-import { localFailure } from './local-failure.ts';
+import { errnoName, localFailure } from './local-failure.ts';
 import { CHUNK_BYTES, decodeChunk, encodeChunk, MapFile, type MapHeader } from './map-file.ts';
 import { isOursAlone } from './ownership.ts';
 
@@ -95,7 +95,7 @@ export async function readInfo(
   const path = join(exportDirectory.path, fileId, 'info');
   const { errno, bytes } = await exportDirectory.paths.read(path, INFO_MOST_BYTES);
   if (errno === Errno.ENOENT) return err('is missing: it was not finished');
-  return errno === 0 ? decodeInfo(bytes) : err(`cannot be read (errno ${errno})`);
+  return errno === 0 ? decodeInfo(bytes) : err(`cannot be read (${errnoName(errno)})`);
 }
 
 type Opened = { readonly errno: number; readonly fd: number };
@@ -247,16 +247,16 @@ async function takeUpFiles(
 
 async function openData(opened: OpenedFiles, sizeBytes: number): Promise<Result<number, string>> {
   const { errno, fd } = await opened.open('data', 'existing');
-  if (errno !== 0) return err(`data cannot be opened (errno ${errno})`);
+  if (errno !== 0) return err(`data cannot be opened (${errnoName(errno)})`);
   const size = await opened.io.size(fd);
-  if (size.errno !== 0) return err(`data cannot be read (errno ${size.errno})`);
+  if (size.errno !== 0) return err(`data cannot be read (${errnoName(size.errno)})`);
   return size.sizeBytes === sizeBytes ? ok(fd) : err('data has a wrong length');
 }
 
 async function findMap(opened: OpenedFiles, name: string, sizeBytes: number): Promise<FoundMap> {
   const { errno, fd } = await opened.open(name, 'existing');
   if (errno !== 0) {
-    const why = errno === Errno.ENOENT ? 'is missing' : `cannot be opened (errno ${errno})`;
+    const why = errno === Errno.ENOENT ? 'is missing' : `cannot be opened (${errnoName(errno)})`;
     return { file: undefined, header: undefined, why };
   }
   const file = new MapFile(fd, opened.io);
