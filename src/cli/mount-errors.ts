@@ -103,7 +103,7 @@ export function report(error: CommandError): Report {
 }
 
 /** The one line for standard error. */
-export function sentence(command: string, { what, toDo }: Report): string {
+export function sentence(command: string, { what, toDo }: Omit<Report, 'status'>): string {
   return `${command}: ${what}: ${toDo}`.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, ' ');
 }
 

@@ -21,7 +21,7 @@ export type ReachError =
   /** The path is in no mount of ours. */
   | { readonly kind: 'notMounted' }
   /** Nobody answers for the mount: its daemon is gone, or has no control socket. */
-  | { readonly kind: 'noDaemon'; readonly mountpoint: string }
+  | { readonly kind: 'noDaemon'; readonly mountpoint: string; readonly source: string }
   /** The mount is another user's. */
   | { readonly kind: 'notYours'; readonly mountpoint: string }
   | { readonly kind: 'unreachable'; readonly mountpoint: string; readonly message: string };
@@ -66,8 +66,8 @@ export async function reachMount(
   mount: FoundMount,
   mounts: Mounts,
 ): Promise<Result<ControlClient, ReachError>> {
-  const { mountpoint } = mount;
-  let failed: ReachError = { kind: 'noDaemon', mountpoint };
+  const { mountpoint, source } = mount;
+  let failed: ReachError = { kind: 'noDaemon', mountpoint, source };
   for (const { path, owner } of mounts.sockets(mount)) {
     // In a directory that others may write, anybody may have put it there.
     if (!isPrivate(dirname(path), owner)) continue;

@@ -1,0 +1,85 @@
+/**
+ * From the path that a user typed to an answer of its daemon.
+ */
+import { err, ok, type Result } from '../base/result.ts';
+import type { FoundMount } from '../daemon/control/find.ts';
+import { listMounts, type Reached, reach, reachMount } from '../daemon/control/reach.ts';
+import {
+  ErrorCode,
+  type MethodName,
+  type ParamsOf,
+  type Progress,
+  type ResultOf,
+} from '../daemon/control/schema.ts';
+import { type GvfsError, usage } from './gvfs-errors.ts';
+import type { Shell } from './shell.ts';
+
+/** A daemon, and how the user called what it serves. */
+export interface Daemon extends Reached {
+  readonly typed: string;
+}
+
+/** How long a daemon may think about what it has at hand. */
+const ANSWER_LIMIT_MS = 30_000;
+/** What takes as long as it takes. */
+const patient: ReadonlySet<MethodName> = new Set(['warm', 'verify', 'evict', 'images']);
+
+/** The daemon of a path, whose connection is the caller's to close. */
+export async function daemonOf(shell: Shell, typed: string): Promise<Result<Daemon, GvfsError>> {
+  const reached = await reach(shell.bytesOf(typed), shell.workingDirectory, shell.mounts);
+  if (!reached.ok) return err({ kind: 'reach', path: typed, error: reached.error });
+  return ok({ ...reached.value, typed });
+}
+
+/** The daemon of a mount. */
+export async function daemonAt(
+  shell: Shell,
+  mount: FoundMount,
+): Promise<Result<Daemon, GvfsError>> {
+  const client = await reachMount(mount, shell.mounts);
+  if (!client.ok) return err({ kind: 'reach', path: mount.mountpoint, error: client.error });
+  return ok({ client: client.value, mount, path: '', typed: mount.mountpoint });
+}
+
+/** Where no path is given: the mount that the user stands in, else the only one. */
+export async function daemonHere(shell: Shell): Promise<Result<Daemon, GvfsError>> {
+  const here = await daemonOf(shell, '.');
+  const standsOutside =
+    !here.ok && here.error.kind === 'reach' && here.error.error.kind === 'notMounted';
+  if (!standsOutside) return here;
+  const [mount, ...others] = await listMounts(shell.mounts);
+  if (mount === undefined) return err(nothingMounted);
+  if (others.length === 0) return daemonAt(shell, mount);
+  const all = [mount, ...others].map(({ mountpoint }) => mountpoint).join(', ');
+  return err(usage(`there are several mounts: ${all}`, 'name one, or say --all'));
+}
+
+export const nothingMounted: GvfsError = {
+  kind: 'reach',
+  path: 'nothing',
+  error: { kind: 'notMounted' },
+};
+
+/** One call. An interrupt cancels it. */
+export async function call<M extends MethodName>(
+  shell: Shell,
+  { client, typed }: Daemon,
+  method: M,
+  params: ParamsOf<M>,
+  onProgress?: (progress: Progress) => void,
+): Promise<Result<ResultOf<M>, GvfsError>> {
+  const interrupted = new AbortController();
+  const release = shell.onInterrupt(() => interrupted.abort());
+  const answer = await client.call(method, params, {
+    signal: interrupted.signal,
+    onProgress,
+    silenceMs: patient.has(method) ? undefined : ANSWER_LIMIT_MS,
+  });
+  release();
+  if (answer.ok) return answer;
+  const { error } = answer;
+  if (error.kind === 'refused' && error.code === ErrorCode.cancelled) {
+    if (interrupted.signal.aborted) return err({ kind: 'interrupted' });
+  }
+  return err({ kind: 'call', path: typed, error });
+}

@@ -1,0 +1,237 @@
+/**
+ * The command line of gvfs: argv to one command, and its exit status.
+ */
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import { nearestName } from '../config/nearest-name.ts';
+import { packageVersion } from '../config/version.ts';
+import { parseByteRange } from './byte-range.ts';
+import {
+  evict,
+  evictHelp,
+  listHelp,
+  listImages,
+  pinHelp,
+  setPinned,
+  showUsage,
+  usageHelp,
+  verify,
+  verifyHelp,
+} from './cache-command.ts';
+import { exportsHelp, printExports, sayExports } from './exports-command.ts';
+import { failWaiting, failWaitingHelp } from './fail-waiting-command.ts';
+import { complain, type GvfsStatus, usage } from './gvfs-errors.ts';
+import { map, mapHelp, parseWidth } from './map-command.ts';
+import type { ExitStatus, UsageError } from './mount-errors.ts';
+import type { Shell } from './shell.ts';
+import { statusHelp, statusOfAll, statusOfOne } from './status-command.ts';
+import { warm, warmHelp } from './warm-command.ts';
+
+/** Runs one command; `args` are those after the program's name. Returns the exit status. */
+export async function runGvfs(args: readonly string[], shell: Shell): Promise<number> {
+  const run = new Run();
+  const gvfs = new Command('gvfs')
+    .description('A grid virtual file system for virtual-machine images. gvfs-mount mounts.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ writeOut: shell.out, writeErr: () => undefined });
+  addStatus(gvfs, shell, run);
+  addWarm(gvfs, shell, run);
+  addCache(gvfs, shell, run);
+  addMap(gvfs, shell, run);
+  addFailWaiting(gvfs, shell, run);
+  addExports(gvfs, shell, run);
+  try {
+    await gvfs.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : complain(shell, usageError(gvfs, args, error));
+  }
+  return run.status;
+}
+
+/** How the one command ended. */
+class Run {
+  status: GvfsStatus | ExitStatus = 0;
+
+  async end(ending: Promise<GvfsStatus | ExitStatus>): Promise<void> {
+    this.status = await ending;
+  }
+}
+
+type Program = Command<[], Record<never, never>>;
+
+const jsonFlag = ['--json', 'print one JSON object'] as const;
+
+function addStatus(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('status')
+    .description('Says how a mount is: server, cache, what is open and how it is served.')
+    .argument('[path]', 'anything in the mount')
+    .option(...jsonFlag)
+    .option('--all', 'every mount')
+    .addHelpText('after', statusHelp)
+    .action((path, { json = false, all = false }) => {
+      if (all && path !== undefined) throw misuse('a path and --all contradict');
+      return run.end(all ? statusOfAll(shell, json) : statusOfOne(shell, path, json));
+    });
+}
+
+function addWarm(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('warm')
+    .description('Fetches files, or parts of them, before they are needed.')
+    .argument('<path...>', 'files in a mount')
+    .option('--range <start-end>', 'only these bytes, as 0-64M or 1G-')
+    .option('--background', 'return at once; gvfs status says how far it is')
+    .option('--check', 'fetch nothing: check what is present, say what is absent')
+    .option(...jsonFlag)
+    .addHelpText('after', warmHelp)
+    .action((paths, { range: text, background = false, check = false, json = false }) => {
+      if (background && check) throw misuse('--background and --check contradict');
+      const range = text === undefined ? { ok: true as const, value: {} } : parseByteRange(text);
+      if (!range.ok) throw misuse(`"--range ${text}" is not possible`, range.error);
+      return run.end(warm(shell, { paths, range: range.value, background, check, json }));
+    });
+}
+
+function addCache(gvfs: Program, shell: Shell, run: Run): void {
+  const cache = gvfs
+    .command('cache')
+    .description('What is kept on the local disk.')
+    .helpCommand(false);
+  const withTargets = (name: string, description: string, help: string) =>
+    cache
+      .command(name)
+      .description(description)
+      .argument('[path...]', 'images; all when left out')
+      .option('--cachedir <directory>', 'a cache directory, with no daemon needed')
+      .option(...jsonFlag)
+      .addHelpText('after', help);
+  withTargets('ls', 'Lists images.', listHelp).action((paths, { json = false, cachedir }) =>
+    run.end(listImages(shell, { paths, json, cachedir })),
+  );
+  withTargets('du', 'Says what images take of the disk.', usageHelp).action(
+    (paths, { json = false, cachedir }) => run.end(showUsage(shell, { paths, json, cachedir })),
+  );
+  withTargets('evict', 'Drops what is kept of images.', evictHelp)
+    .option('--all', 'of all images')
+    .action((paths, { json = false, all = false, cachedir }) =>
+      run.end(evict(shell, { paths, json, all, cachedir })),
+    );
+  withTargets('verify', 'Compares what is kept with its checksums.', verifyHelp).action(
+    (paths, { json = false, cachedir }) => run.end(verify(shell, { paths, json, cachedir })),
+  );
+  for (const [method, description] of [
+    ['pin', 'Keeps images from eviction.'],
+    ['unpin', 'Allows the eviction of images again.'],
+  ] as const) {
+    cache
+      .command(method)
+      .description(description)
+      .argument('<path...>', 'files in a mount')
+      .option(...jsonFlag)
+      .addHelpText('after', pinHelp)
+      .action((paths, { json = false }) => run.end(setPinned(shell, { paths, json }, method)));
+  }
+}
+
+function addMap(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('map')
+    .description("Draws a file's pages: absent, present, zero, dirty.")
+    .argument('<file>', 'a file in a mount')
+    .option('--width <cells>', 'cells in a row')
+    .option('--ascii', 'draw in ASCII, whatever the locale')
+    .option(...jsonFlag)
+    .addHelpText('after', mapHelp)
+    .action((path, { width: text, ascii = false, json = false }) => {
+      const width = text === undefined ? undefined : parseWidth(text);
+      if (text !== undefined && width === undefined) {
+        throw misuse(`"--width ${text}" is not possible`, 'use a whole number from 1 to 512');
+      }
+      return run.end(map(shell, { path, width, ascii, json }));
+    });
+}
+
+function addFailWaiting(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('fail-waiting')
+    .description('Fails the requests that wait for the server.')
+    .argument('<path>', 'a file in a mount, or the mountpoint')
+    .option(...jsonFlag)
+    .addHelpText('after', failWaitingHelp)
+    .action((path, { json = false }) => run.end(failWaiting(shell, path, json)));
+}
+
+function addExports(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('exports')
+    .description('Lists what a server exports.')
+    .argument('<server>', "the server's name or address")
+    .option(...jsonFlag)
+    .option('-o, --options <list>', 'mount options for the way there, as mountport=N')
+    .addHelpText('after', exportsHelp)
+    .action((server, { json = false, options = '' }) =>
+      run.end(printExports(shell, server, options, json)),
+    );
+}
+
+const MISUSE = 'gvfs.misuse';
+
+/** A wrong use that commander does not see. */
+function misuse(what: string, toDo = 'gvfs COMMAND --help says how'): CommanderError {
+  return new CommanderError(1, MISUSE, `${what}\n${toDo}`);
+}
+
+/** What is not done by this command, and what does it. */
+const otherCommands: ReadonlyMap<string, string> = new Map([
+  ['mount', 'gvfs-mount SERVER:/EXPORT DIRECTORY'],
+  ['umount', 'fusermount3 -u DIRECTORY'],
+  ['unmount', 'fusermount3 -u DIRECTORY'],
+]);
+
+interface Known {
+  readonly commands: readonly Known[];
+  name(): string;
+}
+
+function usageError(gvfs: Known, args: readonly string[], error: CommanderError): UsageError {
+  const [text = '', toDo = ''] = error.message
+    .replace(/^error: /, '')
+    .replaceAll("'", '"')
+    .split('\n');
+  const [first = '', second = ''] = args.filter((arg) => !arg.startsWith('-'));
+  const within = gvfs.commands.find((command) => command.name() === first);
+  const isGroup = within !== undefined && within.commands.length > 0;
+  const called = isGroup ? `gvfs ${first}` : 'gvfs';
+  switch (error.code) {
+    case MISUSE:
+      return usage(text, toDo);
+    case 'commander.help':
+      return usage('no command is given', `${called} --help lists them`);
+    case 'commander.unknownCommand':
+      return isGroup
+        ? usage(text, insteadOf(second, within, called))
+        : usage(text, otherCommand(first) ?? insteadOf(first, gvfs, called));
+    case 'commander.missingArgument':
+      return first === 'exports'
+        ? usage('the server is missing', sayExports)
+        : usage('the path is missing', `say gvfs ${isGroup ? `${first} ${second}` : first} PATH`);
+    default:
+      return usage(text, args.length > 0 ? 'gvfs COMMAND --help says how' : 'see gvfs --help');
+  }
+}
+
+function otherCommand(typed: string): string | undefined {
+  const elsewhere = otherCommands.get(typed);
+  return elsewhere === undefined ? undefined : `say ${elsewhere}`;
+}
+
+/** What to say instead of a command that there is not. */
+function insteadOf(typed: string, group: Known, called: string): string {
+  const names = group.commands.map((command) => command.name());
+  const nearest = nearestName(typed, names);
+  return nearest === undefined ? `${called} --help lists them` : `did you mean "${nearest}"?`;
+}
