@@ -34,7 +34,7 @@ import type { ImageContent } from './image-content.ts';
 import { LinkEstimate } from './link-estimate.ts';
 import { NativeFileIo } from './native-file-io.ts';
 import type { PathIo } from './path-io.ts';
-import { type Amount, diskSizes, Space, type SpaceReport } from './space.ts';
+import { type Amount, type DiskSizes, diskSizes, Space, type SpaceReport } from './space.ts';
 
 export interface DiskCacheOptions {
   readonly cacheDir: string;
@@ -53,8 +53,9 @@ export interface DiskCacheOptions {
   readonly io?: FileIo;
   readonly paths?: PathIo;
   readonly bootId?: string;
-  /** For tests: writes and removes a file of the cache's disk. */
+  /** For tests: writes and removes a file of the cache's disk, and tells sizes of it. */
   readonly probe?: () => Promise<number>;
+  readonly sizes?: DiskSizes;
 }
 
 export interface CacheFigures {
@@ -124,7 +125,7 @@ export class DiskCache implements ImageCache {
       if (options.io === undefined) await io.value.close();
       return directory;
     }
-    const sizes = diskSizes(directory.value.path, isFileId);
+    const sizes = options.sizes ?? diskSizes(directory.value.path, isFileId);
     try {
       const { size, freeFloor, clock } = options;
       const space = await Space.open({
@@ -135,7 +136,7 @@ export class DiskCache implements ImageCache {
         measured: () => cache.#eviction.poke(),
         failed: (error) => events.failure?.(`the cache's size: ${String(error)}`),
       });
-      const cache = new DiskCache(options, events, directory.value, io.value, space);
+      const cache = new DiskCache(options, events, directory.value, io.value, space, sizes);
       void space.scan();
       void directory.value.sweepGone();
       return ok(cache);
@@ -152,6 +153,7 @@ export class DiskCache implements ImageCache {
     directory: ExportDirectory,
     io: FileIo,
     space: Space,
+    sizes: DiskSizes,
   ) {
     const { clock } = options;
     this.#options = options;
@@ -176,7 +178,6 @@ export class DiskCache implements ImageCache {
       verifyLater: (content) => this.#verifyLater(content),
       mayEvictAgain: () => this.#eviction.mayGoAgain(),
     };
-    const sizes = diskSizes(directory.path, isFileId);
     this.#catalogue = new Catalogue({
       kept: directory,
       opened: (id) => this.#lineOf(id),

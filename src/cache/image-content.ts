@@ -219,12 +219,13 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   }
 
   /**
-   * Nothing is stored or marked from now on; the file is closed when no reply reads it any more.
-   * `written`: the marks are made durable first, because the content will be taken up again.
+   * Nothing is stored or marked from now on; the file is closed when no reply reads it any more,
+   * and nobody holds it. 'written': the marks are made durable first, because the content will be
+   * taken up again.
    */
-  retire(written: boolean): Promise<void> {
+  retire(why: 'replaced' | 'written'): Promise<void> {
     this.stop();
-    this.#closing ??= this.#close(written);
+    this.#closing ??= this.#close(why);
     return this.#closing;
   }
 
@@ -236,11 +237,11 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     this.#syncTimer?.cancel();
   }
 
-  async #close(written: boolean): Promise<void> {
-    await this.replies.ended();
+  async #close(why: 'replaced' | 'written'): Promise<void> {
+    await this.replies.free(0, Number.POSITIVE_INFINITY);
     const leave = await this.lane.enter({ start: 0, end: Number.POSITIVE_INFINITY });
     await Promise.all(this.#writing);
-    await this.directory.close(written);
+    await this.directory.close(why === 'written');
     leave();
   }
 

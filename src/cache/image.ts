@@ -34,6 +34,7 @@ import { ImageContent } from './image-content.ts';
 import { ImageDirectory } from './image-directory.ts';
 import { ImageReads, type WarmOptions } from './image-reads.ts';
 import { applyResize, applyUnknown, applyWrite, LocalChanges } from './local-changes.ts';
+import { PageLane } from './page-lane.ts';
 import { blocksOf, type PageRange, pagesOf } from './page-range.ts';
 
 /** One image, for people. */
@@ -85,8 +86,13 @@ export class Image implements CachedImage {
   readonly #exportDirectory: ExportDirectory;
   readonly #closed: (image: Image) => void;
   readonly #changes = new LocalChanges();
+  readonly #endings = new PageLane();
   readonly #reads: ImageReads;
   #content: ImageContent | undefined;
+  /** The last one made, until its files are closed. */
+  #directory: ImageDirectory | undefined;
+  /** Of the past, and still read by someone. */
+  readonly #retired = new Set<ImageContent>();
   /** What `open`, `replace` and `settle` were told last. */
   #attributes: Attributes;
   #renewal: Promise<void> | undefined;
@@ -145,10 +151,7 @@ export class Image implements CachedImage {
     return this.#renew(async () => {
       if (this.#content !== undefined || this.#left) return;
       this.#attributes = content;
-      const { io } = this.#parts;
-      const about = { path: this.path, nowMs: this.#nowMs() };
-      const made = await ImageDirectory.open(this.#exportDirectory, this.file, content, about, io);
-      await this.#taken(made);
+      await this.#taken(await this.#make(content));
     });
   }
 
@@ -188,7 +191,9 @@ export class Image implements CachedImage {
     const content = this.#content;
     this.#content = undefined;
     if (content?.held === true) await content.directory.drop();
-    await content?.retire(true);
+    if (content !== undefined) void this.#retire(content, 'written');
+    for (const retired of this.#retired) retired.replies.letHoldersGo();
+    await Promise.all([...this.#retired].map((retired) => retired.retire('replaced')));
   }
 
   report(): ImageReport {
@@ -282,7 +287,11 @@ export class Image implements CachedImage {
   }
 
   async beginWrite(offset: number, length: number): Promise<PendingChange> {
-    const range = pagesOf(offset, length);
+    const touched = pagesOf(offset, length);
+    const known = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    // What is the last page grows with the file: not served before the local file is as long.
+    const start = Math.min(touched.start, Math.floor(known / PAGE_BYTES));
+    const range = offset + length > known ? { start, end: touched.end } : touched;
     return this.#beginChange(range, async (content, bytes) => {
       if (bytes === undefined) {
         await applyUnknown(content, range);
@@ -370,12 +379,15 @@ export class Image implements CachedImage {
     this.#content?.fills.cut(range);
     await this.#noteWriting();
     const end = async (work: (content: ImageContent) => Promise<'applied' | 'lost'>) => {
+      // In the order in which they ended at the server.
+      const leave = await this.#endings.enter(range);
       try {
         await this.#renewal;
         const content = this.#content;
         if (content !== undefined && (await work(content)) === 'lost') await this.#lose(content);
       } finally {
         this.#changes.end(change);
+        leave();
       }
     };
     return {
@@ -412,22 +424,27 @@ export class Image implements CachedImage {
 
   async #replaceContent(content: Attributes): Promise<void> {
     const old = this.#content;
-    const about = { path: this.path, nowMs: this.#nowMs() };
     old?.stop();
     this.#content = undefined;
-    const made =
-      old === undefined
-        ? await ImageDirectory.open(
-            this.#exportDirectory,
-            this.file,
-            content,
-            about,
-            this.#parts.io,
-          )
-        : await old.directory.replace(content, about);
+    const made = await this.#make(content);
     // It may be read for long by those who hold it.
-    void old?.retire(false);
+    if (old !== undefined) void this.#retire(old, 'replaced');
     await this.#taken(made);
+  }
+
+  /** In place of the last directory, as long as that one's files are open. */
+  #make(content: Attributes): Promise<Result<ImageDirectory, FsError>> {
+    const about = { path: this.path, nowMs: this.#nowMs() };
+    if (this.#directory !== undefined) return this.#directory.replace(content, about);
+    const { io } = this.#parts;
+    return ImageDirectory.open(this.#exportDirectory, this.file, content, about, io);
+  }
+
+  async #retire(content: ImageContent, why: 'replaced' | 'written'): Promise<void> {
+    this.#retired.add(content);
+    await content.retire(why);
+    this.#retired.delete(content);
+    if (this.#directory === content.directory) this.#directory = undefined;
   }
 
   async #taken(made: Result<ImageDirectory, FsError>): Promise<void> {
@@ -437,6 +454,7 @@ export class Image implements CachedImage {
       return;
     }
     const directory = made.value;
+    this.#directory = directory;
     if (directory.found === 'setAside') events.setAside?.(this.path, directory.why ?? 'damaged');
     if (this.#changes.any) {
       const errno = await directory.markWriting();
@@ -444,6 +462,7 @@ export class Image implements CachedImage {
         health.failed(errno, 'sync');
         await directory.drop();
         await directory.close(false);
+        this.#directory = undefined;
         return;
       }
     }
@@ -456,10 +475,11 @@ export class Image implements CachedImage {
     if (this.#content !== content) return;
     this.#content = undefined;
     content.stop();
+    this.#retired.add(content);
     const errno = await content.directory.drop();
     if (errno !== 0) content.health.failed(errno, 'write');
     this.#parts.events.notKept?.(this.path, 'the disk failed in the middle of a change');
-    void content.retire(false);
+    void this.#retire(content, 'replaced');
   }
 
   #within({ offset, length }: WarmRange): WarmRange {

@@ -14,9 +14,9 @@ interface Waiter {
 export class RepliesInFlight {
   readonly #counts = new Map<number, number>();
   #waiters: Waiter[] = [];
-  readonly #waitingForEnd: (() => void)[] = [];
   /** Who reads the whole file by himself (passthrough). */
   #holders = 0;
+  #holdersCount = true;
 
   get isHeld(): boolean {
     return this.#holders > 0;
@@ -49,7 +49,6 @@ export class RepliesInFlight {
       else this.#counts.delete(extent);
     }
     if (this.#waiters.length > 0) this.#tellWaiters();
-    if (this.#counts.size === 0) for (const tell of this.#waitingForEnd.splice(0)) tell();
   }
 
   /** Resolves when nothing reads the bytes from `offset` to `end` (exclusive, may be Infinity). */
@@ -63,17 +62,14 @@ export class RepliesInFlight {
     });
   }
 
-  /** Resolves when no reply reads anything. Who holds the whole file has descriptors of his own. */
-  async ended(): Promise<void> {
-    while (this.#counts.size > 0) {
-      await new Promise<void>((resolve) => {
-        this.#waitingForEnd.push(resolve);
-      });
-    }
+  /** From now on those who hold the whole file are on their own: nobody waits for them. */
+  letHoldersGo(): void {
+    this.#holdersCount = false;
+    this.#tellWaiters();
   }
 
   #isUsed(first: number, last: number): boolean {
-    if (this.#holders > 0) return true;
+    if (this.#holders > 0 && this.#holdersCount) return true;
     for (const extent of this.#counts.keys()) if (extent >= first && extent <= last) return true;
     return false;
   }

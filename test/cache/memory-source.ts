@@ -1,0 +1,104 @@
+/**
+ * A server's file in memory, for tests of the cache: answers can be held back, come in any order,
+ * and fail; what an answer holds is the file at the time that `snapshotAt` says.
+ */
+import assert from 'node:assert/strict';
+import { setImmediate } from 'node:timers/promises';
+import type { Credentials } from '../../src/base/credentials.ts';
+import { err, ok, type Result } from '../../src/base/result.ts';
+import { type FsError, localError } from '../../src/errors/fs-error.ts';
+import type { Attributes, Fetched, ImageSource } from '../../src/vfs/ports.ts';
+
+/** Something that happens when the test says so. */
+export interface Gate {
+  readonly what: string;
+  open(): void;
+}
+
+export interface FetchSeen {
+  readonly offset: number;
+  readonly length: number;
+}
+
+export class MemorySource implements ImageSource {
+  bytes: Buffer;
+  /** Told by the stamp: another client's change. */
+  version = 1;
+  /** A change of ours is under way, or its outcome is not known. */
+  unknown = false;
+  failures = 0;
+  snapshotAt: 'sent' | 'answered' = 'answered';
+  readonly fetches: FetchSeen[] = [];
+  /** Memory handed out and not given back. */
+  heldBytes = 0;
+  /** Where answers wait; undefined: they come at once. */
+  gates: Gate[] | undefined;
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+
+  async fetch(_as: Credentials, offset: number, length: number): Promise<Result<Fetched, FsError>> {
+    this.fetches.push({ offset, length });
+    const sent = this.#slice(offset, length);
+    const { gates } = this;
+    if (gates !== undefined) {
+      await new Promise<void>((resolve) => {
+        gates.push({ what: `fetch ${offset}+${length}`, open: resolve });
+      });
+    }
+    if (this.failures > 0) {
+      this.failures--;
+      return err(localError('EIO', 'fetch'));
+    }
+    const bytes = this.snapshotAt === 'sent' ? sent : this.#slice(offset, length);
+    this.heldBytes += bytes.length;
+    let given = false;
+    return ok({
+      bytes,
+      release: () => {
+        assert.ok(!given, 'released twice');
+        given = true;
+        this.heldBytes -= bytes.length;
+        // Who looks at it now looks at something else.
+        bytes.fill(0xee);
+      },
+    });
+  }
+
+  attributes(): Attributes | undefined {
+    return this.unknown ? undefined : this.attributesNow();
+  }
+
+  path(): string {
+    return 'images/model.img';
+  }
+
+  attributesNow(): Attributes {
+    const timeNs = 1_700_000_000_000_000_000n + BigInt(this.version);
+    return {
+      type: 'regular',
+      mode: 0o644,
+      nlink: 1,
+      uid: 0,
+      gid: 0,
+      size: this.bytes.length,
+      used: this.bytes.length,
+      rdev: { major: 0, minor: 0 },
+      fsid: 7n,
+      fileid: 42n,
+      atimeNs: timeNs,
+      mtimeNs: timeNs,
+      ctimeNs: timeNs,
+    };
+  }
+
+  #slice(offset: number, length: number): Buffer {
+    return Buffer.from(this.bytes.subarray(offset, offset + length));
+  }
+}
+
+/** Lets everything go on that waits for no gate and no clock. */
+export async function settled(): Promise<void> {
+  for (let i = 0; i < 3; i++) await setImmediate();
+}
