@@ -97,8 +97,10 @@ export class ImageDirectory {
   /** Blocks whose marks were cleared, and whose bytes were not punched (yet). */
   readonly #cleared = new Set<number>();
   #writingCalls = 0;
-  /** Without a name: replaced or dropped. */
+  /** Replaced or dropped: from then on nothing is done by name. */
   #nameless = false;
+  /** And the name is taken away: else it is to be tried again. */
+  #nameTaken = false;
   #closed = false;
 
   /**
@@ -353,7 +355,10 @@ export class ImageDirectory {
     });
   }
 
-  /** Drops the image: durably out of sight; it lives on without a name until its `close`. */
+  /**
+   * Drops the image: durably out of sight; it lives on without a name until its `close`. Errno: it
+   * may be found again, and should be dropped again when the disk has recovered.
+   */
   drop(): Promise<number> {
     return this.#exportDirectory.exclusively(this.fileId, () => this.#leaveName());
   }
@@ -460,9 +465,11 @@ export class ImageDirectory {
 
   #leaveName(): Promise<number> {
     return this.#infoLane.run(async () => {
-      if (this.#nameless) return 0;
       this.#nameless = true;
-      return this.#exportDirectory.setAside(this.fileId);
+      if (this.#nameTaken) return 0;
+      const errno = await this.#exportDirectory.setAside(this.fileId);
+      if (errno === 0) this.#nameTaken = true;
+      return errno;
     });
   }
 

@@ -1,7 +1,7 @@
 /**
  * LOCK of an export's directory: an flock(2), which ends with its daemon however that ends, and
  * inside one line of JSON that says who has it. The line is rewritten in place, since a new file
- * would have no lock; blanks behind it cover a longer one.
+ * would have no lock: what follows the first line is of a longer one, and means nothing.
  */
 import type { FileIo } from './file-io.ts';
 
@@ -20,14 +20,11 @@ export interface LockHolder {
 export const LOCK_BYTES = 65536;
 
 /** Errno. */
-export function writeLock(io: FileIo, fd: number, holder: LockHolder): Promise<number> {
+export async function writeLock(io: FileIo, fd: number, holder: LockHolder): Promise<number> {
   const { pid, socket, mountpoint, source, state } = holder;
-  const line = Buffer.from(JSON.stringify({ pid, socket, mountpoint, source, state }));
-  const length = Math.ceil((line.length + 1) / LINE_STEP) * LINE_STEP;
-  const bytes = Buffer.alloc(length, ' ');
-  line.copy(bytes);
-  bytes.write('\n', length - 1);
-  return io.write(fd, 0, bytes);
+  const line = Buffer.from(`${JSON.stringify({ pid, socket, mountpoint, source, state })}\n`);
+  const errno = await io.write(fd, 0, line);
+  return errno === 0 ? io.truncate(fd, line.length) : errno;
 }
 
 /** Undefined when the line is none of ours, or half written. */
@@ -41,8 +38,6 @@ export function parseLock(bytes: Buffer): LockHolder | undefined {
   }
   return isHolder(value) ? value : undefined;
 }
-
-const LINE_STEP = 1024;
 
 function isHolder(value: unknown): value is LockHolder {
   if (typeof value !== 'object' || value === null) return false;

@@ -103,6 +103,11 @@ describe('export directory', () => {
     await next.close();
     const last = await openExport(cacheDir, io, { mountpoint: '/short' });
     assert.equal((await lockHolderOf(cacheDir, last.id))?.mountpoint, '/short');
+    assert.equal(
+      (await readFile(join(last.path, 'LOCK'))).toString(),
+      '{"pid":4711,"socket":"/run/gvfs/0.sock","mountpoint":"/short",' +
+        '"source":"server:2049:/export","state":"serving"}\n',
+    );
     await last.close();
   });
 

@@ -266,6 +266,8 @@ describe('image directory', () => {
     // What is under way for the old one touches nothing of the new one.
     const works = [old.persistMarks(), old.sync(), old.setPinned(false), old.markWriting()];
     assert.deepEqual(await Promise.all(works), [0, 0, 0, 0]);
+    const kept = got(await exportDirectory.describe(image.fileId));
+    assert.deepEqual([kept.state, kept.pinned, kept.path], ['settled', true, 'images/b.img']);
     await assertTrue(old, io, first);
     assert.equal(await exportDirectory.sweepGone(), 1);
     await assertTrue(old, io, first);
@@ -477,6 +479,22 @@ describe('image directory on a disk of paper', () => {
       assert.equal(made.error.errno, { [ENOSPC]: 'ENOSPC', [EROFS]: 'EROFS', [EIO]: 'EIO' }[errno]);
       assert.equal(disk.openFiles, 1);
     }
+  });
+
+  it('is dropped by a second try where the disk refused the first one', async () => {
+    const disk = new PaperDisk();
+    const exportDirectory = await openExport('/cache', disk.io, { paths: disk.paths });
+    const image = await openImage(exportDirectory, first);
+    disk.failWith = EROFS;
+    assert.equal(await image.drop(), EROFS);
+    disk.failWith = 0;
+    assert.equal(await image.setPinned(true), 0);
+    assert.equal(got(await exportDirectory.describe(image.fileId)).pinned, false);
+    assert.equal(await image.drop(), 0);
+    assert.ok(!(await exportDirectory.describe(image.fileId)).ok);
+    const made = got(await image.replace(second.attributes, { path: 'a', nowMs: 0 }));
+    assert.equal(await image.drop(), 0);
+    assert.ok((await exportDirectory.describe(made.fileId)).ok);
   });
 
   it('leaves nothing open or half made when any one change of an open fails', async () => {
