@@ -86,7 +86,7 @@ export interface EvictionTotals {
 const WORK_A_TURN = 32 * 1024;
 const WORK_OF_COUNTING = 64;
 /** Extents chosen in one search: as many as are worth one walk through all images. */
-const CHOSEN_AT_ONCE = 128;
+const CHOSEN_AT_ONCE = 512;
 const IN_FLIGHT = 8;
 /** After it found nothing that can go. */
 const LOOK_AGAIN_MS = 10_000;

@@ -110,6 +110,10 @@ test('while a try is under way the disk is probing, nothing is allowed, and no o
   answer(0);
   await settled();
   assert.equal(health.state, 'healthy');
+  health.failed(Errno.ENOSPC, 'write');
+  health.roomMade();
+  health.roomMade();
+  assert.equal(probes, 2);
 });
 
 test('a disk that is healthy for moments only does not get its first pause back', async () => {
