@@ -58,6 +58,8 @@ Napi::Function Channel::Define(Napi::Env env) {
                          InstanceMethod<&Channel::SendZeros>("sendZeros"),
                          InstanceMethod<&Channel::WriteFile>("writeFile"),
                          InstanceMethod<&Channel::Notify>("notify"),
+                         InstanceMethod<&Channel::OpenBacking>("openBacking"),
+                         InstanceMethod<&Channel::CloseBacking>("closeBacking"),
                          InstanceMethod<&Channel::Stop>("stop"),
                      });
 }
@@ -145,6 +147,18 @@ void Channel::Notify(const Napi::CallbackInfo& info) {
   const Bytes message = info[0].As<Bytes>();
   device_->Notify(info[1].As<Napi::Number>().DoubleValue(),
                   std::vector<uint8_t>(message.Data(), message.Data() + message.Length()));
+}
+
+// openBacking(fd): an id, or -errno
+Napi::Value Channel::OpenBacking(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           device_->OpenBacking(info[0].As<Napi::Number>().Int32Value()));
+}
+
+// closeBacking(id)
+Napi::Value Channel::CloseBacking(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(),
+                           device_->CloseBacking(info[0].As<Napi::Number>().Uint32Value()));
 }
 
 Napi::Value Channel::Stop(const Napi::CallbackInfo& info) {

@@ -26,6 +26,8 @@ class Channel : public Napi::ObjectWrap<Channel> {
   Napi::Value SendZeros(const Napi::CallbackInfo& info);
   void WriteFile(const Napi::CallbackInfo& info);
   void Notify(const Napi::CallbackInfo& info);
+  Napi::Value OpenBacking(const Napi::CallbackInfo& info);
+  Napi::Value CloseBacking(const Napi::CallbackInfo& info);
   Napi::Value Stop(const Napi::CallbackInfo& info);
 
   // The kernel has something to ask; something has completed.

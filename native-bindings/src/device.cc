@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -43,7 +44,14 @@ int WriteParts(int fd, const iovec* parts, int count) {
   }
 }
 
-void StoreU32(uint8_t* at, uint32_t value) { memcpy(at, &value, sizeof value); }
+// linux/fuse.h: struct fuse_backing_map, FUSE_DEV_IOC_BACKING_OPEN and _CLOSE.
+struct BackingMap {
+  int32_t fd;
+  uint32_t flags;
+  uint64_t padding;
+};
+constexpr unsigned long kBackingOpen = _IOW(229, 1, BackingMap);
+constexpr unsigned long kBackingClose = _IOW(229, 2, uint32_t);
 
 }  // namespace
 
@@ -101,28 +109,20 @@ int Device::SendFile(double ticket, const uint8_t* head, int fd, off_t offset, s
   return kLater;
 }
 
-// Reads on from `have` and replies. The reply's own error wins over the file's: EIO means that the
-// kernel was told EIO.
+// Reads on from `have` and replies.
 int Device::SendFileBody(const uint8_t* head, int fd, off_t offset, size_t length, size_t have,
                          uint8_t* buffer) {
-  while (buffer != nullptr && have < length) {
+  if (buffer == nullptr) return -ENOMEM;
+  while (have < length) {
     const ssize_t got =
         pread(fd, buffer + have, length - have, offset + static_cast<off_t>(have));
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
+    if (got < 0) return -errno;
+    if (got == 0) return -EIO;
     have += static_cast<size_t>(got);
   }
-  if (have == length && buffer != nullptr) {
-    const iovec parts[2] = {{const_cast<uint8_t*>(head), kOutHeader}, {buffer, length}};
-    return WriteParts(fd_, parts, 2);
-  }
-  uint8_t failed[kOutHeader];
-  memcpy(failed, head, kOutHeader);
-  StoreU32(failed, kOutHeader);
-  StoreU32(failed + 4, static_cast<uint32_t>(-EIO));
-  const iovec part = {failed, kOutHeader};
-  const int error = WriteParts(fd_, &part, 1);
-  return error != 0 ? error : EIO;
+  const iovec parts[2] = {{const_cast<uint8_t*>(head), kOutHeader}, {buffer, length}};
+  return WriteParts(fd_, parts, length == 0 ? 1 : 2);
 }
 
 int Device::SendZeros(const uint8_t* head, size_t length) {
@@ -158,6 +158,14 @@ void Device::Notify(double ticket, std::vector<uint8_t> message) {
     self->Complete(ticket, WriteParts(self->fd_, &part, 1));
   });
 }
+
+int Device::OpenBacking(int fd) {
+  const BackingMap map = {fd, 0, 0};
+  const int id = ioctl(fd_, kBackingOpen, &map);
+  return id < 0 ? -errno : id;
+}
+
+int Device::CloseBacking(uint32_t id) { return ioctl(fd_, kBackingClose, &id) < 0 ? errno : 0; }
 
 void Device::BeginStop() {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -47,7 +47,7 @@ struct Tail {
 
 struct Completion {
   double ticket;
-  int error;  // errno, 0 when all went well
+  int error;  // errno, 0 when all went well; below 0 of a SendFile whose file failed
 };
 
 // What one round of reading brought.
@@ -84,10 +84,10 @@ class Device : public std::enable_shared_from_this<Device> {
   // The same from an io thread; the parts' memory must live until the ticket completes.
   void SendLater(double ticket, std::vector<uint8_t> head, std::vector<iovec> parts);
 
-  // A reply whose body is a range of a local file: errno or 0 when it was sent at once, or kLater
-  // and its ticket completes. A file that ends too early gets an EIO reply, never a short one, and
-  // the error is then EIO.
-  static constexpr int kLater = -1;
+  // A reply whose body is a range of a local file: how it went, or kLater and its ticket completes.
+  // 0: sent. Above 0: the errno with which the kernel refused the reply. Below 0: the file could not
+  // be read, or ended too early (-EIO), and the kernel was told nothing: it still waits.
+  static constexpr int kLater = 1 << 16;
   int SendFile(double ticket, const uint8_t* head, int fd, off_t offset, size_t length);
 
   // A reply whose body is `length` zeros.
@@ -99,6 +99,11 @@ class Device : public std::enable_shared_from_this<Device> {
 
   // A notice, on a thread of its own: it may wait for requests that are still to be answered.
   void Notify(double ticket, std::vector<uint8_t> message);
+
+  // Makes an open file one that the kernel reads by itself (passthrough): its id, or -errno. None of
+  // the two waits for anything.
+  int OpenBacking(int fd);
+  int CloseBacking(uint32_t id);
 
   // From here on nothing is delivered; at once.
   void BeginStop();

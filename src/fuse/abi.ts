@@ -106,6 +106,7 @@ export const InitFlag2 = {
 export const OpenFlag = {
   FOPEN_DIRECT_IO: 1 << 0,
   FOPEN_KEEP_CACHE: 1 << 1,
+  FOPEN_PASSTHROUGH: 1 << 7,
 } as const;
 
 /** `valid` of fuse_setattr_in. */

@@ -58,15 +58,25 @@ export interface BindingChannel {
   sendParts(headLength: number, parts: readonly Buffer[]): number;
   /** From an io thread; the parts must stay as they are until the ticket completes. */
   sendPartsLater(headLength: number, parts: readonly Buffer[], ticket: number): void;
-  /** The errno of what was sent at once, or -1 when the ticket will complete. */
+  /**
+   * How it went, or `LATER` when the ticket will complete: the same then. Below 0 is the errno of
+   * the file, which could not be read or ended too early (EIO): nothing was sent.
+   */
   sendFile(fd: number, offset: number, length: number, ticket: number): number;
   /** Ticket 0: at once. */
   sendZeros(length: number, ticket: number): number;
   writeFile(bytes: Buffer, fd: number, offset: number, ticket: number): void;
   notify(message: Buffer, ticket: number): void;
+  /** FUSE_DEV_IOC_BACKING_OPEN: an id, or a negative errno. */
+  openBacking(fd: number): number;
+  /** FUSE_DEV_IOC_BACKING_CLOSE */
+  closeBacking(id: number): number;
   /** False when a thread hung in the kernel and was left behind. */
   stop(): Promise<boolean>;
 }
+
+/** What `sendFile` answers when the ticket will complete. */
+export const LATER = 1 << 16;
 
 /** Node-API version that the addon is built for. */
 const NODE_API_VERSION = 9;

@@ -35,7 +35,10 @@ export interface Device {
     done: (errno: number) => void,
   ): void;
   replyZeros(unique: number, length: number, done: (errno: number) => void): void;
-  /** `fd` stays open until `done`. A file that is too short is answered EIO, and `done` told so. */
+  /**
+   * `fd` stays open until `done`. Below 0 is the errno of the file, which could not be read or is
+   * too short (EIO): the kernel was told nothing, and still waits.
+   */
   replyFile(
     unique: number,
     fd: number,
@@ -45,6 +48,9 @@ export interface Device {
   ): void;
   /** Writes to a file without using the event loop or libuv's threads. */
   writeFile(bytes: Buffer, fd: number, offset: number, done: (errno: number) => void): void;
+  /** Has the kernel read an open file by itself (passthrough): its id, or a negative errno. */
+  openBacking(fd: number): number;
+  closeBacking(id: number): number;
   /** Sends a notice; it may take as long as the requests it waits for. */
   notify(message: Buffer): Promise<number>;
   /** Ends it all; false when a thread hung in the kernel and was left behind. */

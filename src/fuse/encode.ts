@@ -43,11 +43,12 @@ export function writeAttr(writer: WireWriter, attr: Attr): void {
   writeAttributes(writer, attr.attributes);
 }
 
-/** fuse_open_out */
-export function writeOpened(writer: WireWriter, opened: Opened): void {
-  writer.u64(opened.handle);
-  writer.u32(opened.keepCache ? OpenFlag.FOPEN_KEEP_CACHE : 0);
-  writer.u32(0); // backing_id: no passthrough
+/** fuse_open_out. The kernel takes no other flag beside FOPEN_PASSTHROUGH. */
+export function writeOpened(writer: WireWriter, { handle, keepCache, backingId }: Opened): void {
+  writer.u64(handle);
+  if (backingId !== undefined) writer.u32(OpenFlag.FOPEN_PASSTHROUGH);
+  else writer.u32(keepCache ? OpenFlag.FOPEN_KEEP_CACHE : 0);
+  writer.u32(backingId ?? 0);
 }
 
 /** fuse_statfs_out (struct fuse_kstatfs) */

@@ -7,6 +7,7 @@
  * fuse-native tells nobody that its mount is gone, so /proc/self/mountinfo is asked, twice a second.
  */
 import { systemClock } from '../base/clock.ts';
+import type { Histogram } from '../base/histogram.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import type { FileSystem } from '../vfs/operations.ts';
@@ -93,6 +94,7 @@ class FuseNativeMount implements Mounted {
     maxReadBytes: MAX_BYTES,
     maxWriteBytes: MAX_BYTES,
     readAheadKib: undefined,
+    passthrough: 'this transport has none',
   };
   /** The kernel believes for a second at most what it was told (libfuse's default). */
   readonly notices: Notices = {
@@ -100,6 +102,12 @@ class FuseNativeMount implements Mounted {
     invalidateAttributes: () => Promise.resolve(),
     invalidateEntry: () => Promise.resolve(),
   };
+
+  /** libfuse 2 keeps all of this to itself. */
+  readonly backing = undefined;
+  waiting = () => [];
+  failWaiting = () => 0;
+  latencies = () => new Map<string, Histogram>();
 
   readonly #place: Place;
 

@@ -28,6 +28,8 @@ export interface InitRequest {
 export interface InitWishes {
   /** FUSE_AUTO_INVAL_DATA: cached pages are dropped when a GETATTR shows another mtime or size. */
   readonly autoInvalidate: boolean;
+  /** FUSE_PASSTHROUGH: the kernel may be given local files that it reads by itself. */
+  readonly passthrough: boolean;
 }
 
 /** What both sides have agreed on. */
@@ -44,6 +46,11 @@ export const MAX_WRITE_BYTES = 1 << 20;
 const MAX_PAGES = 256;
 const MAX_BACKGROUND = 1024;
 const CONGESTION_THRESHOLD = 768;
+/**
+ * How deep file systems may be stacked, ours included: what we pass through to stands on no other,
+ * and an overlay may still stand upon us.
+ */
+const MAX_STACK_DEPTH = 1;
 
 /** Throws WireError when it is too short. Kernels before 7.36 send no second flags. */
 export function readInit(args: WireReader): InitRequest {
@@ -72,13 +79,20 @@ export function agree(request: InitRequest, wishes: InitWishes): Agreement | und
     InitFlag.FUSE_MAX_PAGES |
     InitFlag.FUSE_INIT_EXT |
     (wishes.autoInvalidate ? InitFlag.FUSE_AUTO_INVAL_DATA : 0);
+  const wanted2 =
+    InitFlag2.FUSE_DIRECT_IO_ALLOW_MMAP | (wishes.passthrough ? InitFlag2.FUSE_PASSTHROUGH : 0);
   return {
     minor: Math.min(request.minor, FUSE_KERNEL_MINOR_VERSION),
     flags: request.flags & wanted,
-    flags2: request.flags2 & InitFlag2.FUSE_DIRECT_IO_ALLOW_MMAP,
+    flags2: request.flags2 & wanted2,
     maxReadaheadBytes: request.maxReadaheadBytes, // it can only be lowered here
     maxWriteBytes: MAX_WRITE_BYTES,
   };
+}
+
+/** Whether the kernel can be given local files to read by itself. */
+export function isPassthrough(agreement: Agreement): boolean {
+  return (agreement.flags2 & InitFlag2.FUSE_PASSTHROUGH) !== 0;
 }
 
 /** fuse_init_out */
@@ -95,6 +109,7 @@ export function writeInit(writer: WireWriter, agreement: Agreement): void {
   writer.u16(MAX_PAGES);
   writer.u16(0); // map_alignment
   writer.u32(agreement.flags2);
+  writer.u32(isPassthrough(agreement) ? MAX_STACK_DEPTH : 0);
   writer.zeros(Size.fuse_init_out - (writer.at - start));
 }
 

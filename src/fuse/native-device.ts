@@ -7,7 +7,7 @@
 import { assert } from '../base/assert.ts';
 import { Errno } from '../errors/errno.ts';
 import type { Payload } from '../vfs/operations.ts';
-import type { Binding, BindingChannel } from './binding.ts';
+import { type Binding, type BindingChannel, LATER } from './binding.ts';
 import { BODY_START, type Device, type DeviceListener, HEAD_BODY_BYTES } from './device.ts';
 import { MAX_WRITE_BYTES } from './init.ts';
 
@@ -16,7 +16,6 @@ const IO_THREADS = 2;
 const LATER_BYTES = 128 << 10;
 const RECORD_HEAD_BYTES = 8;
 const HIGH_WORD = 2 ** 32;
-const LATER = -1;
 
 type Done = (errno: number) => void;
 
@@ -85,6 +84,14 @@ export class NativeDevice implements Device {
 
   writeFile(bytes: Buffer, fd: number, offset: number, done: Done): void {
     this.#channel.writeFile(bytes, fd, offset, this.#ticket(done, bytes));
+  }
+
+  openBacking(fd: number): number {
+    return this.#channel.openBacking(fd);
+  }
+
+  closeBacking(id: number): number {
+    return this.#channel.closeBacking(id);
   }
 
   notify(message: Buffer): Promise<number> {

@@ -1,13 +1,16 @@
 /**
  * The kernel's own protocol over /dev/fuse, through the addon.
  */
+import type { Ino } from '../base/brand.ts';
 import { systemClock } from '../base/clock.ts';
+import type { Histogram } from '../base/histogram.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import type { FileSystem } from '../vfs/operations.ts';
 import { abandon, attach, detach, type Place } from './attach.ts';
+import { KernelBacking } from './backing.ts';
 import { type Binding, loadBinding } from './binding.ts';
 import { Callers } from './caller.ts';
-import type { Agreement } from './init.ts';
+import { type Agreement, isPassthrough } from './init.ts';
 import { readReadAhead, writeReadAhead } from './mountinfo.ts';
 import { NativeDevice } from './native-device.ts';
 import { noticesTo } from './notices.ts';
@@ -22,6 +25,7 @@ import type {
   MountSettings,
   Transport,
   UnmountError,
+  Waiting,
 } from './transport.ts';
 
 /** What a rehearsal may add to the time of a mount. */
@@ -49,7 +53,10 @@ export class NativeTransport implements Transport {
       fs,
       callers: new Callers(systemClock),
       clock: systemClock,
-      wishes: { autoInvalidate: settings.autoInvalidate },
+      wishes: {
+        autoInvalidate: settings.autoInvalidate,
+        passthrough: settings.passthrough === true,
+      },
     });
     device.start(session);
     const ended = session.ended.then((end) => wind(binding.value, device, place, end));
@@ -67,23 +74,26 @@ export class NativeTransport implements Transport {
       return err({ code: 'MOUNT_FAILED', message: `the mount ended before it began: ${why}` });
     }
     const capabilities = await agreed(place, settings, agreement);
-    return ok(new NativeMount(binding.value, place, capabilities, device, session, ended));
+    const backing = isPassthrough(agreement) ? new KernelBacking(device) : undefined;
+    return ok(new NativeMount(binding.value, place, capabilities, backing, device, session, ended));
   }
 }
 
 class NativeMount implements NativeMounted {
   readonly mountpoint: string;
-  readonly capabilities: Capabilities;
   readonly notices;
+  readonly backing: KernelBacking | undefined;
   readonly ended: Promise<End>;
   readonly #binding: Binding;
   readonly #place: Place;
+  readonly #capabilities: Capabilities;
   readonly #session: Session;
 
   constructor(
     binding: Binding,
     place: Place,
     capabilities: Capabilities,
+    backing: KernelBacking | undefined,
     device: NativeDevice,
     session: Session,
     ended: Promise<End>,
@@ -91,10 +101,16 @@ class NativeMount implements NativeMounted {
     this.#binding = binding;
     this.mountpoint = place.mountpoint;
     this.#place = place;
-    this.capabilities = capabilities;
+    this.#capabilities = capabilities;
+    this.backing = backing;
     this.notices = noticesTo(device);
     this.#session = session;
     this.ended = ended;
+  }
+
+  get capabilities(): Capabilities {
+    const passthrough = this.backing?.state ?? this.#capabilities.passthrough;
+    return { ...this.#capabilities, passthrough };
   }
 
   get counters(): Readonly<Counters> {
@@ -103,6 +119,18 @@ class NativeMount implements NativeMounted {
 
   get inFlight(): number {
     return this.#session.inFlight;
+  }
+
+  waiting(): Waiting[] {
+    return this.#session.waiting();
+  }
+
+  failWaiting(ino: Ino): number {
+    return this.#session.failWaiting(ino);
+  }
+
+  latencies(): ReadonlyMap<string, Histogram> {
+    return this.#session.latencies();
   }
 
   unmount(): Promise<Result<void, UnmountError>> {
@@ -135,5 +163,7 @@ async function agreed(
     maxReadBytes: READ_MAX_BYTES,
     maxWriteBytes: agreement.maxWriteBytes,
     readAheadKib: device === undefined ? undefined : await readReadAhead(device),
+    passthrough:
+      settings.passthrough === true ? 'the kernel has none (Linux 6.9)' : 'not asked for',
   };
 }

@@ -43,7 +43,7 @@ export interface Request {
 export interface Operation<T = unknown> {
   readonly name: OpcodeName;
   /** Reads the arguments and makes the call. @throws WireError when they do not decode. */
-  call(fs: FileSystem, request: Request): Outcome<T>;
+  call(fs: FileSystem, request: Request): Outcome<T> | Result<T, FsError>;
   /** Writes the reply's body; nothing for an operation that answers only success. */
   encode?(writer: WireWriter, value: T): void;
   /** Instead of `encode`, for a body too large for it. At most `READ_MAX_BYTES`. */
@@ -242,15 +242,16 @@ const create = operation({
 
 const read = operation({
   name: 'READ',
-  async call(fs, { caller, args }): Promise<Result<ReadReply, FsError>> {
+  call(fs, { caller, args }) {
     const handle = args.u64('EIO') as HandleId;
     const offset = args.u64('EOVERFLOW');
     const length = args.u32();
     if (length > READ_MAX_BYTES) throw new WireError('EIO', 'a READ longer than was agreed');
     args.skip(4 + 8 + 4 + 4); // read_flags, lock_owner, flags, padding
-    const reply = await fs.read(caller, handle, offset, length);
-    assert(!reply.ok || lengthOf(reply.value) <= length, 'read: more bytes than were asked for');
-    return reply;
+    const outcome = fs.read(caller, handle, offset, length);
+    return outcome instanceof Promise
+      ? outcome.then((reply) => upTo(length, reply))
+      : upTo(length, outcome);
   },
   body: (reply) => reply,
   discard: (_fs, reply) => {
@@ -298,7 +299,7 @@ const release = operation({
   name: 'RELEASE',
   call(fs, { args }) {
     fs.release(args.u64('EIO') as HandleId);
-    return Promise.resolve(NO_VALUE);
+    return NO_VALUE;
   },
 });
 
@@ -336,7 +337,7 @@ const releasedir = operation({
   name: 'RELEASEDIR',
   call(fs, { args }) {
     fs.releasedir(args.u64('EIO') as HandleId);
-    return Promise.resolve(NO_VALUE);
+    return NO_VALUE;
   },
 });
 
@@ -397,6 +398,11 @@ function byOpcode(entries: readonly Operation[]): (Operation | undefined)[] {
     table[Opcode[entry.name]] = entry;
   }
   return table;
+}
+
+function upTo(length: number, reply: Result<ReadReply, FsError>): Result<ReadReply, FsError> {
+  assert(!reply.ok || lengthOf(reply.value) <= length, 'read: more bytes than were asked for');
+  return reply;
 }
 
 async function list(

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
 import type { Ino, Name } from '../base/brand.ts';
 import { systemClock } from '../base/clock.ts';
-
+import { Errno } from '../errors/errno.ts';
 import { type Caller, type Entry, type FileSystem, ROOT_INO } from '../vfs/operations.ts';
 import { FUSE_KERNEL_MINOR_VERSION, FUSE_KERNEL_VERSION, Opcode, Size } from './abi.ts';
 import { Callers } from './caller.ts';
@@ -35,7 +35,13 @@ export async function rehearse(fs: FileSystem, limitMs: number): Promise<void> {
   const clock = systemClock;
   const callers = new Callers(clock);
   stage.start(
-    new Session({ device: stage, fs, callers, clock, wishes: { autoInvalidate: false } }),
+    new Session({
+      device: stage,
+      fs,
+      callers,
+      clock,
+      wishes: { autoInvalidate: false, passthrough: false },
+    }),
   );
   const enough = new AbortController();
   const late = sleep(limitMs, undefined, { signal: enough.signal }).catch(() => undefined);
@@ -169,8 +175,24 @@ class Stage implements Device {
     this.#answer(Buffer.alloc(length));
   }
 
-  replyFile(): void {
-    assert(false, 'rehearsal: a reply from a file');
+  replyFile(
+    _unique: number,
+    _fd: number,
+    _offset: number,
+    length: number,
+    done: (errno: number) => void,
+  ): void {
+    assert(length === 0, 'rehearsal: bytes of a file');
+    done(0);
+    this.#answer(Buffer.alloc(0));
+  }
+
+  openBacking(): number {
+    return -Errno.EPERM;
+  }
+
+  closeBacking(): number {
+    return Errno.EPERM;
   }
 
   writeFile(): void {

@@ -16,15 +16,18 @@
  *     program that merely handles a signal (a timer, a child's end) never sees EINTR from a file,
  *     as on any disk or NFS mount. The kernel tells of a first signal only, so the caller of an
  *     interrupted request is watched until its answer comes.
+ *  S5 A reply's body is released exactly once: when the kernel has it or refuses it, or when the
+ *     file that it stood in could not be read and something else is to be answered instead.
  */
 import { channel } from 'node:diagnostics_channel';
 import { assert, InvariantError } from '../base/assert.ts';
 import type { Ino } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
+import { Histogram } from '../base/histogram.ts';
 import type { Result } from '../base/result.ts';
 import { Errno } from '../errors/errno.ts';
 import { errnoNumber, type FsError } from '../errors/fs-error.ts';
-import type { Caller, FileSystem, Payload, ReadReply } from '../vfs/operations.ts';
+import type { Caller, FileSystem, Outcome, Payload, ReadReply } from '../vfs/operations.ts';
 import { FUSE_KERNEL_VERSION, Opcode, Size } from './abi.ts';
 import type { Callers } from './caller.ts';
 import { BODY_START, type Device, type DeviceListener } from './device.ts';
@@ -37,7 +40,7 @@ import {
   writeOurVersion,
 } from './init.ts';
 import { lengthOf, type Operation, operations, type Request } from './operations.ts';
-import type { End } from './transport.ts';
+import type { End, Waiting } from './transport.ts';
 import { WireError, WireReader, WireWriter } from './wire.ts';
 
 /** Published on `gvfs:fuse:reply` for each answered request, while someone listens. */
@@ -62,6 +65,8 @@ export interface Counters {
   discarded: number;
   /** Requests for which we have no operation. */
   unsupported: number;
+  /** Replies that stood in a file which could not be read. */
+  unreadable: number;
 }
 
 export interface SessionOptions {
@@ -74,6 +79,10 @@ export interface SessionOptions {
 
 /** How soon a dying caller is noticed whose first signal was not its last. */
 const WATCH_INTERVAL_MS = 100;
+/** From this age on a request counts among those that wait. */
+const WAITING_MS = 1000;
+
+type FileReply = ReadReply & { readonly kind: 'file' };
 
 type Stage = 'starting' | 'serving' | 'failed' | 'ended';
 
@@ -132,17 +141,21 @@ class CopiedPayload implements Payload {
 /** A request that has been read and not yet been answered. */
 class Pending {
   readonly unique: number;
-  readonly operation: Operation;
+  readonly node: Ino;
   readonly pid: number;
+  readonly operation: Operation;
   readonly sinceMs: number;
+  readonly latency: Histogram;
   /** Its reply is on its way to the kernel, from another thread. */
   answering = false;
 
-  constructor(unique: number, operation: Operation, pid: number, sinceMs: number) {
-    this.unique = unique;
+  constructor(request: Incoming, operation: Operation, sinceMs: number, latency: Histogram) {
+    this.unique = request.unique;
+    this.node = request.node;
+    this.pid = request.caller.pid;
     this.operation = operation;
-    this.pid = pid;
     this.sinceMs = sinceMs;
+    this.latency = latency;
   }
 }
 
@@ -170,6 +183,7 @@ export class Session implements DeviceListener {
     interrupts: 0,
     discarded: 0,
     unsupported: 0,
+    unreadable: 0,
   };
 
   readonly #device: Device;
@@ -179,6 +193,8 @@ export class Session implements DeviceListener {
   readonly #wishes: InitWishes;
   readonly #pending = new Map<number, Pending>();
   readonly #watched = new Set<Pending>();
+  /** By opcode, as the operations are. */
+  readonly #latencies = operations.map((operation) => operation && new Histogram());
   readonly #reader = new WireReader();
   readonly #writer: WireWriter;
   #watching = false;
@@ -204,6 +220,42 @@ export class Session implements DeviceListener {
   /** Requests that wait for their answer. */
   get inFlight(): number {
     return this.#pending.size;
+  }
+
+  /** What has waited for over a second. */
+  waiting(): Waiting[] {
+    const nowMs = this.#clock.monotonicMs();
+    return [...this.#pending.values()]
+      .map(({ operation, node, sinceMs }) => {
+        return { operation: operation.name, ino: node, ageMs: nowMs - sinceMs };
+      })
+      .filter(({ ageMs }) => ageMs >= WAITING_MS);
+  }
+
+  /** Answers EIO to all that waits of a node, and says how many; late results are given back. */
+  failWaiting(ino: Ino): number {
+    let failed = 0;
+    for (const pending of this.#pending.values()) {
+      if (pending.node !== ino) continue;
+      const refused = this.#device.reply(pending.unique, Errno.EIO, 0);
+      if (refused === Errno.ENOENT) continue; // its own answer has just gone out
+      this.#answered(pending, Errno.EIO, undefined);
+      if (refused === 0) failed++;
+      else this.#refused(pending, undefined, refused);
+    }
+    return failed;
+  }
+
+  /** How long the answers took, by operation; those that were never asked for are left out. */
+  latencies(): ReadonlyMap<string, Histogram> {
+    const byName = new Map<string, Histogram>();
+    for (const [opcode, latency] of this.#latencies.entries()) {
+      const name = operations[opcode]?.name;
+      if (name !== undefined && latency !== undefined && latency.count > 0) {
+        byName.set(name, latency);
+      }
+    }
+    return byName;
   }
 
   onMessage(batch: Buffer, start: number, end: number, tail: Payload | undefined): void {
@@ -281,26 +333,31 @@ export class Session implements DeviceListener {
   #serve(opcode: number, request: Incoming): void {
     this.counters.requests++;
     const operation = operations[opcode];
+    const latency = this.#latencies[opcode];
     if (this.#stage !== 'serving') {
       this.#device.reply(request.unique, Errno.EIO, 0);
       return;
     }
-    if (operation === undefined) {
+    if (operation === undefined || latency === undefined) {
       this.counters.unsupported++;
       this.#device.reply(request.unique, Errno.ENOSYS, 0);
       return;
     }
-    const sinceMs = replyChannel.hasSubscribers ? this.#clock.monotonicMs() : 0;
-    const pending = new Pending(request.unique, operation, request.caller.pid, sinceMs);
+    const pending = new Pending(request, operation, this.#clock.monotonicMs(), latency);
     assert(!this.#pending.has(request.unique), 'session: a unique that is in use');
     this.#pending.set(request.unique, pending);
-    let outcome: Promise<Result<unknown, FsError>>;
+    let outcome: Outcome<unknown> | Result<unknown, FsError>;
     try {
       outcome = operation.call(this.#fs, request);
     } catch (error) {
       this.#threw(pending, error);
       return;
     }
+    if (outcome instanceof Promise) this.#await(pending, outcome);
+    else this.#settle(pending, outcome);
+  }
+
+  #await(pending: Pending, outcome: Outcome<unknown>): void {
     outcome.then(
       (result) => this.#settle(pending, result),
       (error: unknown) => this.#threw(pending, error),
@@ -353,7 +410,6 @@ export class Session implements DeviceListener {
       }
     };
     pending.answering = true;
-    this.#watched.delete(pending);
     switch (body.kind) {
       case 'bytes':
         this.#device.replyBytes(unique, body.bytes, lengthOf(body), done);
@@ -368,13 +424,28 @@ export class Session implements DeviceListener {
   }
 
   #delivered(pending: Pending, body: ReadReply, value: unknown, errno: number): void {
-    // EIO of a file: the kernel was told so. Any other errno: the reply was not taken.
-    const told = errno === 0 || (errno === Errno.EIO && body.kind === 'file');
-    if (this.#pending.get(pending.unique) === pending) {
-      this.#answered(pending, told ? errno : 0, undefined);
+    if (errno < 0 && body.kind === 'file') {
+      this.#unreadable(pending, body, -errno);
+      return;
     }
-    if (!told) this.#refused(pending, value, errno);
+    if (this.#pending.get(pending.unique) === pending) this.#answered(pending, 0, undefined);
+    if (errno !== 0) this.#refused(pending, value, errno);
     else if (body.kind !== 'zeros') body.release();
+  }
+
+  /** The kernel still waits: it gets what the body says is to be answered instead. */
+  #unreadable(pending: Pending, body: FileReply, errno: number): void {
+    this.counters.unreadable++;
+    const isAwaited = this.#pending.get(pending.unique) === pending;
+    const instead = isAwaited ? body.instead(errno) : undefined;
+    body.release();
+    if (instead === undefined) {
+      this.counters.discarded++;
+      return;
+    }
+    pending.answering = false;
+    this.#watch(); // its caller may have been interrupted meanwhile
+    this.#await(pending, instead);
   }
 
   #answerError(pending: Pending, errno: number, error: FsError | undefined): void {
@@ -388,8 +459,9 @@ export class Session implements DeviceListener {
     this.#watched.delete(pending);
     this.counters.replies++;
     if (errno !== 0) this.counters.errors++;
-    if (pending.sinceMs !== 0 && replyChannel.hasSubscribers) {
-      const durationMs = this.#clock.monotonicMs() - pending.sinceMs;
+    const durationMs = this.#clock.monotonicMs() - pending.sinceMs;
+    pending.latency.record(durationMs);
+    if (replyChannel.hasSubscribers) {
       const event: ReplyEvent = { operation: pending.operation.name, durationMs, errno, error };
       replyChannel.publish(event);
     }
@@ -444,7 +516,7 @@ export class Session implements DeviceListener {
     if (pending === undefined) {
       // Answered already: the kernel asks again if it matters.
       this.#device.reply(request.unique, Errno.EAGAIN, 0);
-    } else if (!pending.answering) {
+    } else {
       this.#watched.add(pending);
       this.#watch();
     }
@@ -453,7 +525,8 @@ export class Session implements DeviceListener {
   /** Looks at the callers of interrupted requests, now and as long as there are any. */
   #watch(): void {
     for (const pending of this.#watched) {
-      if (this.#callers.isDying(pending.pid)) this.#answerError(pending, Errno.EINTR, undefined);
+      if (pending.answering || !this.#callers.isDying(pending.pid)) continue;
+      this.#answerError(pending, Errno.EINTR, undefined);
     }
     if (this.#watched.size === 0 || this.#watching) return;
     this.#watching = true;

@@ -3,8 +3,10 @@
  * speaks the kernel's own protocol; another one may stand behind the same port.
  */
 import type { Ino, Name } from '../base/brand.ts';
+import type { Histogram } from '../base/histogram.ts';
 import type { Result } from '../base/result.ts';
 import type { FileSystem } from '../vfs/operations.ts';
+import type { Backing } from '../vfs/ports.ts';
 
 export interface MountSettings {
   /** An existing directory. */
@@ -31,6 +33,8 @@ export interface MountSettings {
    * can set it: for others it stays as it is.
    */
   readonly readAheadKib: number | undefined;
+  /** The kernel may read local files by itself, where it can (Linux 6.9, root). Default false. */
+  readonly passthrough?: boolean;
 }
 
 export type MountErrorCode =
@@ -83,13 +87,35 @@ export interface Capabilities {
   readonly maxWriteBytes: number;
   /** As it is now; undefined where the machine does not tell. */
   readonly readAheadKib: number | undefined;
+  /** 'yes' when the kernel has taken a file to read by itself; else one clause on why not. */
+  readonly passthrough: string;
+}
+
+/** A request of a program that has no answer yet. */
+export interface Waiting {
+  /** In the kernel's words: `READ`. */
+  readonly operation: string;
+  readonly ino: Ino;
+  readonly ageMs: number;
 }
 
 export interface Mounted {
   /** The real path of the mountpoint. */
   readonly mountpoint: string;
+  /** As they are now: what the kernel will pass through shows with the first file. */
   readonly capabilities: Capabilities;
   readonly notices: Notices;
+  /** Local files for the kernel to read; undefined where it was not wished or the kernel cannot. */
+  readonly backing: Backing | undefined;
+  /** Requests that have waited for over a second. */
+  waiting(): readonly Waiting[];
+  /**
+   * Answers EIO to every request that waits for this node, those that a signal cannot reach
+   * (O_DIRECT) included, and says how many. What was under way for them goes on unseen.
+   */
+  failWaiting(ino: Ino): number;
+  /** How long answers took, by operation: they are added to as long as the mount lives. */
+  latencies(): ReadonlyMap<string, Histogram>;
   /** Settles once: the mount is gone or was abandoned and every thread has ended, or it failed. */
   readonly ended: Promise<End>;
   /** Asks the kernel to end the mount; `ended` follows. Refused while something is open in it. */

@@ -121,8 +121,16 @@ export interface FileSystem {
     flags: number,
   ): Outcome<{ entry: Entry; opened: Opened }>;
   open(caller: Caller, ino: Ino, flags: number): Outcome<Opened>;
-  /** Fewer bytes than asked for mean the end of the file, as the last attributes had it. */
-  read(caller: Caller, handle: HandleId, offset: number, length: number): Outcome<ReadReply>;
+  /**
+   * Fewer bytes than asked for mean the end of the file, as the last attributes had it. Without a
+   * promise where the answer is at hand: it then leaves in the same turn.
+   */
+  read(
+    caller: Caller,
+    handle: HandleId,
+    offset: number,
+    length: number,
+  ): Outcome<ReadReply> | Result<ReadReply, FsError>;
   /** Answers the bytes written, at least 1 of a non-empty payload. */
   write(caller: Caller, handle: HandleId, offset: number, payload: Payload): Outcome<number>;
   /** At each close(2) of a descriptor: errors of earlier writes are told here. */

@@ -9,6 +9,8 @@ import {
 import type { Payload } from '../../src/vfs/operations.ts';
 import { request, u32 } from './bytes.ts';
 
+const EPERM = 1;
+
 export interface Reply {
   readonly unique: number;
   readonly errno: number;
@@ -20,6 +22,11 @@ export class FakeDevice implements Device {
   readonly replies: Reply[] = [];
   /** What the kernel says to the next replies, in order; then 0. */
   readonly refusals: number[] = [];
+  /** What the kernel says to a file that it is to read by itself. */
+  backing: (fd: number) => number = () => -EPERM;
+  readonly closedBackings: number[] = [];
+  /** What reading the files of the next replies comes to: errno numbers, in order; then 0. */
+  readonly unreadable: number[] = [];
   /** While true, bodies wait in `later`. */
   defer = false;
   readonly later: (() => void)[] = [];
@@ -73,11 +80,23 @@ export class FakeDevice implements Device {
     done: (errno: number) => void,
   ): void {
     const body = Buffer.from(`file ${fd} ${offset} ${length}`);
-    this.#takeLater(() => done(this.#take({ unique, errno: 0, body })));
+    this.#takeLater(() => {
+      const failed = this.unreadable.shift() ?? 0;
+      done(failed === 0 ? this.#take({ unique, errno: 0, body }) : -failed);
+    });
   }
 
   writeFile(_bytes: Buffer, _fd: number, _offset: number, done: (errno: number) => void): void {
     done(0);
+  }
+
+  openBacking(fd: number): number {
+    return this.backing(fd);
+  }
+
+  closeBacking(id: number): number {
+    this.closedBackings.push(id);
+    return 0;
   }
 
   async notify(): Promise<number> {

@@ -4,9 +4,13 @@
  *
  * Some names make trouble on purpose: what is done to a file whose name begins with `hang-` waits
  * for ever (`hang-lookup`, `hang-read`, `hang-write`, `hang-fsync`), and `throw-read` breaks an
- * invariant; a LOOKUP of `slow` takes a second. `zeros` and `local` are 8 MiB whose READs are answered as zeros and from a local file.
+ * invariant; a LOOKUP of `slow` takes a second. `zeros` and `local` are 8 MiB whose READs are
+ * answered as zeros and from a local file. So are those of `unreadable` and `cut`, whose local file
+ * cannot be read, or ends too early: instead, the first is answered with bytes that each are the
+ * errno, the other with ESTALE.
  */
 import { closeSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvariantError } from '../../src/base/assert.ts';
 import type { HandleId, Ino, Name } from '../../src/base/brand.ts';
@@ -71,6 +75,8 @@ export class MemoryFs implements FileSystem {
   #nextIno = 1;
   #nextHandle = 1;
   #localFd = -1;
+  #directoryFd = -1;
+  #lent = 0;
 
   /**
    * `localPath`: a file of SPECIAL_BYTES that answers the READs of `local`. `validMs`: how long the
@@ -84,7 +90,8 @@ export class MemoryFs implements FileSystem {
     this.#special('zeros', SPECIAL_BYTES);
     if (localPath !== undefined) {
       this.#localFd = openSync(localPath, 'r');
-      this.#special('local', SPECIAL_BYTES);
+      this.#directoryFd = openSync(dirname(localPath), 'r');
+      for (const name of ['local', 'unreadable', 'cut']) this.#special(name, SPECIAL_BYTES);
     }
     for (const trouble of [
       'hang-lookup',
@@ -99,10 +106,10 @@ export class MemoryFs implements FileSystem {
   }
 
   /** What is still held: must be 1 (the root) and 0 when every forget and release has come. */
-  get held(): { nodes: number; handles: number } {
+  get held(): { nodes: number; handles: number; replies: number } {
     let nodes = 0;
     for (const node of this.#nodes.values()) if (node.lookups > 0) nodes++;
-    return { nodes: nodes + 1, handles: this.#handles.size };
+    return { nodes: nodes + 1, handles: this.#handles.size, replies: this.#lent };
   }
 
   /** Writes a file of the root behind the kernel's back; it is made if it is not there. */
@@ -270,24 +277,47 @@ export class MemoryFs implements FileSystem {
     return ok(this.#open(node));
   }
 
-  async read(_c: Caller, handle: HandleId, offset: number, length: number): Outcome<ReadReply> {
+  read(
+    _c: Caller,
+    handle: HandleId,
+    offset: number,
+    length: number,
+  ): Outcome<ReadReply> | Result<ReadReply, FsError> {
     const { node } = this.#handle(handle);
     if (node.trouble === 'hang-read') return never();
     if (node.trouble === 'throw-read') throw new InvariantError('asked to break');
     const n = Math.max(0, Math.min(length, node.size - offset));
     if (node.trouble === 'zeros') return ok({ kind: 'zeros', length: n });
-    if (node.trouble === 'local') {
-      return ok({
-        kind: 'file',
-        fd: this.#localFd,
-        offset,
-        length: n,
-        release() {},
-        instead: async () => err(localError('EIO', 'read')),
-      });
-    }
-    const bytes = [node.bytes.subarray(offset, offset + n)];
-    return ok({ kind: 'bytes', bytes, release() {} });
+    if (node.trouble === 'local') return this.#lend(this.#localFd, offset, n);
+    if (node.trouble === 'unreadable') return this.#lend(this.#directoryFd, offset, n);
+    if (node.trouble === 'cut') return this.#lend(this.#localFd, SPECIAL_BYTES - n / 2, n);
+    return this.#bytes(node.bytes.subarray(offset, offset + n));
+  }
+
+  #lend(fd: number, offset: number, length: number): Result<ReadReply, FsError> {
+    this.#lent++;
+    return ok({
+      kind: 'file',
+      fd,
+      offset,
+      length,
+      release: () => {
+        this.#lent--;
+      },
+      instead: async (errno) =>
+        fd === this.#directoryFd ? this.#bytes(Buffer.alloc(length, errno)) : failed('ESTALE'),
+    });
+  }
+
+  #bytes(bytes: Buffer): Result<ReadReply, FsError> {
+    this.#lent++;
+    return ok({
+      kind: 'bytes',
+      bytes: [bytes],
+      release: () => {
+        this.#lent--;
+      },
+    });
   }
 
   async write(_c: Caller, handle: HandleId, offset: number, payload: Payload): Outcome<number> {
@@ -380,7 +410,7 @@ export class MemoryFs implements FileSystem {
 
   async close(): Promise<void> {
     this.closed = true;
-    if (this.#localFd >= 0) closeSync(this.#localFd);
+    for (const fd of [this.#localFd, this.#directoryFd]) if (fd >= 0) closeSync(fd);
   }
 
   #node(ino: Ino): Node {

@@ -23,7 +23,7 @@ export interface ServerLine {
   readonly done?: string;
   readonly end?: { readonly reason: string; readonly error?: string };
   readonly counters?: Record<string, number>;
-  readonly held?: { readonly nodes: number; readonly handles: number };
+  readonly held?: { readonly nodes: number; readonly handles: number; readonly replies: number };
 }
 
 export interface Ran {

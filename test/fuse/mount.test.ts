@@ -27,8 +27,10 @@ describe('files', () => {
     assert.equal(mounted?.readAheadKib, 1024);
   });
   after(async () => {
+    const { last } = await mount.finish();
     await mount.destroy();
     await rm(folder, { recursive: true });
+    assert.deepEqual([last.held?.handles, last.held?.replies], [0, 0], 'all is given back');
   });
 
   it('of 8 MiB go in and come out the same, buffered and O_DIRECT, in large and small pieces', async () => {
@@ -55,6 +57,40 @@ describe('files', () => {
       cmp local ../local
       test $(cat zeros | tr -d '\\0' | wc -c) = 0
       test $(cat zeros | wc -c) = ${SPECIAL_BYTES}`);
+  });
+
+  it('are answered from a local file in ranges of any length and place', async () => {
+    await mount.python(`
+import mmap, os, random
+expected = open('../local', 'rb').read()
+for flags in (0, os.O_DIRECT):
+    fd = os.open('local', os.O_RDONLY | flags)
+    room = mmap.mmap(-1, 4 << 20)
+    for offset, length in [(1, 3 << 20), (4095, 1 << 20), ((1 << 20) - 1, (1 << 20) + 2), (0, 4 << 20),
+                           (${SPECIAL_BYTES} - 5, 4096), (${SPECIAL_BYTES}, 1)] \
+            + [(random.randrange(8 << 20), random.randrange(1, 3 << 20)) for _ in range(50)]:
+        at = random.choice([0, 1, 512, 4095])
+        view = memoryview(room)[at:min(at + length, 4 << 20)]
+        got = os.preadv(fd, [view], offset)
+        want = expected[offset:offset + len(view)]
+        assert got == len(want) and view[:got] == want, (flags, offset, length, at, got)
+    os.close(fd)`);
+  });
+
+  it('whose local file cannot be read are answered with what stands for it, never with less', async () => {
+    await mount.python(`
+import os
+EISDIR, ESTALE = 21, 116
+for flags in (0, os.O_DIRECT):
+    fd = os.open('unreadable', os.O_RDONLY | flags)
+    for length in (4096, 1 << 16, 1 << 20):
+        assert os.pread(fd, length, 0) == bytes([EISDIR]) * length, length
+    os.close(fd)
+    fd = os.open('cut', os.O_RDONLY | flags)
+    for length in (4096, 1 << 16, 1 << 20):
+        try: os.pread(fd, length, 0); assert False
+        except OSError as e: assert e.errno == ESTALE or flags == 0, e
+    os.close(fd)`);
   });
 
   it('are cut, grown with zeros, and overwritten in the middle', async () => {

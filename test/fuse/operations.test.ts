@@ -568,7 +568,13 @@ async function ask(
   const fs = scriptedFs(settled(script), calls);
   const callers = new Callers(systemClock, () => 'Groups:\t100 7 8 \n');
   device.start(
-    new Session({ device, fs, callers, clock: systemClock, wishes: { autoInvalidate: true } }),
+    new Session({
+      device,
+      fs,
+      callers,
+      clock: systemClock,
+      wishes: { autoInvalidate: true, passthrough: false },
+    }),
   );
   await device.init();
   await device.feed(request(opcode, args, { pid: 77 }));

@@ -95,7 +95,7 @@ async function serve(script: Script, minor = 45): Promise<void> {
     fs: scriptedFs(script, calls),
     callers: new Callers(clock, () => status),
     clock,
-    wishes: { autoInvalidate: true },
+    wishes: { autoInvalidate: true, passthrough: false },
   });
   device.start(session);
   await device.init(minor);
@@ -144,7 +144,7 @@ describe('INIT', () => {
         fs: scriptedFs({}, calls),
         callers: new Callers(clock, () => status),
         clock,
-        wishes: { autoInvalidate: false },
+        wishes: { autoInvalidate: false, passthrough: false },
       }),
     );
     await fresh.feed(request(Opcode.INIT, u32(7, 99, 4096, 0xffffffff, 0xffffffff)));
@@ -171,7 +171,7 @@ describe('INIT', () => {
       fs: scriptedFs({}, calls),
       callers: new Callers(clock, () => status),
       clock,
-      wishes: { autoInvalidate: true },
+      wishes: { autoInvalidate: true, passthrough: false },
     });
     device.start(next);
     await device.feed(request(Opcode.INIT, u32(8, 0, 0, 0)));
@@ -186,7 +186,7 @@ describe('INIT', () => {
       fs: scriptedFs({}, calls),
       callers: new Callers(clock, () => status),
       clock,
-      wishes: { autoInvalidate: true },
+      wishes: { autoInvalidate: true, passthrough: false },
     });
     device.start(session);
     await ask(Opcode.LOOKUP, NAME_A);
@@ -334,6 +334,83 @@ describe('a READ', () => {
     assert.equal(released, 1);
     assert.equal(session.counters.discarded, 1);
     assert.equal(session.inFlight, 0);
+  });
+
+  it('is answered in the same turn when the file system needs no time', async () => {
+    await serve({ read: () => ok({ kind: 'zeros', length: 4 }) });
+    const feeding = ask(Opcode.READ, READ);
+    assert.deepEqual(answers(), [[8, 0]]);
+    await feeding;
+  });
+
+  describe('whose file cannot be read', () => {
+    /** Names of what was done, in order: `instead 5`, `release`, and `release other`. */
+    let done: string[];
+    let other: Held<ReadReply>;
+    beforeEach(async () => {
+      done = [];
+      other = new Held();
+      const file: ReadReply = {
+        ...{ kind: 'file', fd: 5, offset: 6, length: 4 },
+        release: () => done.push('release'),
+        instead: (errno) => {
+          done.push(`instead ${errno}`);
+          return other.promise;
+        },
+      };
+      await serve({ read: () => ok(file) });
+      device.unreadable.push(EIO);
+    });
+    const bytes: ReadReply = {
+      ...{ kind: 'bytes', bytes: [Buffer.from('abcd')] },
+      release: () => done.push('release other'),
+    };
+
+    it('is answered with other bytes; each body is released once', async () => {
+      await ask(Opcode.READ, READ);
+      assert.deepEqual([answers(), done], [[], ['instead 5', 'release']]);
+      assert.equal(session.inFlight, 1);
+      other.settle(ok(bytes));
+      await turn();
+      assert.equal(device.replies.at(-1)?.body.toString(), 'abcd');
+      assert.deepEqual(done, ['instead 5', 'release', 'release other']);
+      assert.equal(session.inFlight, 0);
+    });
+
+    it('is answered with an error, where there are none', async () => {
+      await ask(Opcode.READ, READ);
+      other.settle(err(localError('ESTALE', 'read')));
+      await turn();
+      assert.deepEqual([answers(), done], [[[8, 116]], ['instead 5', 'release']]);
+    });
+
+    it('and whose caller was interrupted meanwhile: EINTR, and the bytes are released', async () => {
+      device.defer = true;
+      await ask(Opcode.READ, READ);
+      await interrupt(8);
+      status = DIES;
+      device.later.shift()?.();
+      assert.deepEqual(answers(), [[8, EINTR]]);
+      other.settle(ok(bytes));
+      await turn();
+      assert.deepEqual(done, ['instead 5', 'release', 'release other']);
+    });
+
+    it('when nobody waits any more: nothing is asked for instead', async () => {
+      device.defer = true;
+      await ask(Opcode.READ, READ);
+      device.end(ENODEV);
+      device.later.shift()?.();
+      assert.deepEqual([answers(), done], [[], ['release']]);
+    });
+
+    it('is told apart from a reply that the kernel refuses with EIO', async () => {
+      device.unreadable.length = 0;
+      device.refusals.push(EIO);
+      await ask(Opcode.READ, READ);
+      assert.deepEqual([answers(), done], [[[8, EIO]], ['release']]);
+      assert.equal((await session.ended).reason, 'failed');
+    });
   });
 
   it('longer than asked breaks the session', async () => {
