@@ -4,23 +4,19 @@
  *   openOffline ---> exports whose LOCK was free: taken until `close`
  *              '---> exports that a daemon has: who it is; ask that one
  *
- * An image is opened as a daemon would open it, with the content that its own info tells of: what
- * could not be believed then is set aside now, and said. C1: damaged blocks lose their marks
- * durably before they are punched. C4: only what is clean goes, and pinned images only by force.
+ * C2: what a daemon would not believe is set aside, and said. C4: only what is clean goes, and
+ * pinned images only by force.
  */
-import { assert } from '../base/assert.ts';
 import type { FileHandle } from '../base/brand.ts';
 import { err, ok, type Result } from '../base/result.ts';
-import { Errno } from '../errors/errno.ts';
 import type { FsError } from '../errors/fs-error.ts';
-import type { Attributes } from '../vfs/ports.ts';
 import { Catalogue, type CatalogueLine, countKeptPages } from './catalogue.ts';
 import { errnoOf } from './disk-health.ts';
 import { ExportDirectory, exportsIn, type LockHolder, lockHolderOf } from './export-directory.ts';
-import { exportIdOf, isFileId } from './file-id.ts';
-import { type FileIo, PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
-import { ImageDirectory } from './image-directory.ts';
-import { decodeInfo, type ImageInfo, INFO_MOST_BYTES } from './info-file.ts';
+import { exportIdOf, fileIdOf, isFileId } from './file-id.ts';
+import type { FileIo } from './file-io.ts';
+import { decodeInfo, INFO_MOST_BYTES } from './info-file.ts';
+import { openKept, verifyBlocks } from './kept-image.ts';
 import { localFailure } from './local-failure.ts';
 import { nodePathIo } from './path-io.ts';
 import { diskSizes } from './space.ts';
@@ -67,9 +63,6 @@ export interface EvictReport {
 
 /** Which images a call is about; all when undefined. */
 export type Choice = ((image: CatalogueLine) => boolean) | undefined;
-
-/** Blocks compared in one go: an extent. */
-const BLOCKS_AT_ONCE = 64;
 
 /** Takes every export of the cache that is free. Err: there is no cache to be had there. */
 export async function openOffline(
@@ -212,11 +205,9 @@ export class OfflineExport {
     checked: (bytes: number) => void,
   ): Promise<Result<{ damagedBytes: number } | { why: string }, FsError>> {
     const described = await this.#directory.describe(line.id);
-    if (!described.ok) {
-      const errno = await this.#directory.drop(line.id);
-      if (errno !== 0) return err(localFailure(errno, 'drop', line.id));
-      return ok({ why: described.error.message });
-    }
+    if (!described.ok) return this.#dropped(line.id, described.error.message);
+    const file = Buffer.from(described.value.handle, 'hex') as FileHandle;
+    if (fileIdOf(file) !== line.id) return this.#dropped(line.id, 'info is of another file');
     const opened = await openKept(this.#directory, described.value);
     if (!opened.ok) return opened;
     const image = opened.value;
@@ -226,6 +217,11 @@ export class OfflineExport {
     } finally {
       await image.close(true);
     }
+  }
+
+  async #dropped(id: string, why: string): Promise<Result<{ why: string }, FsError>> {
+    const errno = await this.#directory.drop(id);
+    return errno === 0 ? ok({ why }) : err(localFailure(errno, 'drop', id));
   }
 }
 
@@ -272,90 +268,6 @@ function partsOf(source: string | undefined) {
   const found = /^(?<server>.+:\d+):(?<exportPath>\/.*)$/s.exec(source ?? '');
   const { server, exportPath } = found?.groups ?? {};
   return server === undefined || exportPath === undefined ? undefined : { server, exportPath };
-}
-
-/** Opens a closed image as one of the content that its info tells of; its use is not touched. */
-function openKept(
-  directory: ExportDirectory,
-  info: ImageInfo,
-): Promise<Result<ImageDirectory, FsError>> {
-  const file = Buffer.from(info.handle, 'hex') as FileHandle;
-  const about = { path: info.path, nowMs: info.lastUsedMs };
-  return ImageDirectory.open(directory, file, contentOf(info), about, directory.io);
-}
-
-/** Only identity, size and times are known, and only they are compared. */
-function contentOf({ fsid, fileid, stamp }: ImageInfo): Attributes {
-  const { size, mtimeNs, ctimeNs } = stamp;
-  const rdev = { major: 0, minor: 0 };
-  const rest = { mode: 0, nlink: 1, uid: 0, gid: 0, used: 0, rdev, atimeNs: mtimeNs };
-  return { type: 'regular', ...rest, size, fsid, fileid, mtimeNs, ctimeNs };
-}
-
-async function verifyBlocks(
-  image: ImageDirectory,
-  io: FileIo,
-  signal: AbortSignal | undefined,
-  checked: (bytes: number) => void,
-): Promise<Result<{ damagedBytes: number }, FsError>> {
-  const { map } = image;
-  let damagedBytes = 0;
-  let pages = 0;
-  for (let first = 0; first < map.blockCount; first += BLOCKS_AT_ONCE) {
-    if (signal?.aborted === true) break;
-    const end = Math.min(first + BLOCKS_AT_ONCE, map.blockCount);
-    const present = map.countPresent(first * PAGES_PER_BLOCK, pageEnd(image, end));
-    if (present === 0) continue;
-    const masks = Uint16Array.from({ length: end - first }, (_, i) => map.mask(first + i));
-    const sums = await readableSums(io, image.dataFd, first, masks);
-    if (!sums.ok) return err(localFailure(sums.error, 'read', image.fileId));
-    for (const [i, mask] of masks.entries()) {
-      if (mask === 0 || map.sum(first + i) === sums.value[i]) continue;
-      damagedBytes += map.countPresent(...blockPages(image, first + i)) * PAGE_BYTES;
-      const cleared = await clearBlock(image, first + i);
-      if (cleared !== 0) return err(localFailure(cleared, 'clear', image.fileId));
-    }
-    pages += present;
-    checked(pages * PAGE_BYTES);
-  }
-  return ok({ damagedBytes });
-}
-
-/** Undefined for a block that cannot be read; Err with errno when it is not for bad sectors. */
-async function readableSums(
-  io: FileIo,
-  fd: number,
-  first: number,
-  masks: Uint16Array,
-): Promise<Result<readonly (number | undefined)[], number>> {
-  const { errno, sums } = await io.sums(fd, first, masks);
-  if (errno === 0) return ok([...sums]);
-  if (errno !== Errno.EIO) return err(errno);
-  if (masks.length === 1) return ok([undefined]);
-  const each: (number | undefined)[] = [];
-  for (let i = 0; i < masks.length; i++) {
-    const one = await readableSums(io, fd, first + i, masks.subarray(i, i + 1));
-    if (!one.ok) return one;
-    each.push(...one.value);
-  }
-  return ok(each);
-}
-
-async function clearBlock(image: ImageDirectory, block: number): Promise<number> {
-  const [start, end] = blockPages(image, block);
-  const errno = await image.clearDurably(start, end);
-  // A punch that fails leaves bytes that nobody believes; the image knows.
-  if (errno === 0) await image.discard(start, end);
-  return errno;
-}
-
-function blockPages(image: ImageDirectory, block: number): [start: number, end: number] {
-  assert(block < image.map.blockCount, 'verify: a block beyond the end');
-  return [block * PAGES_PER_BLOCK, pageEnd(image, block + 1)];
-}
-
-function pageEnd(image: ImageDirectory, block: number): number {
-  return Math.min(block * PAGES_PER_BLOCK, image.map.pageCount);
 }
 
 function nameOf(line: CatalogueLine): string {
