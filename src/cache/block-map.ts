@@ -64,9 +64,13 @@ export class LostBlocks {
   }
 }
 
-interface Chunk {
+/** The records of a chunk: those of its blocks, in order. */
+export interface Records {
   readonly masks: Uint16Array;
   readonly sums: Uint32Array;
+}
+
+interface Chunk extends Records {
   /** Marks in it. */
   present: number;
 }
@@ -247,6 +251,22 @@ export class BlockMap {
   /** The mask of a block of which every page is present. */
   fullMask(block: number): number {
     return maskBetween(block * PAGES_PER_BLOCK, this.pageCount, block);
+  }
+
+  /** The records of a chunk, for reading only; undefined where nothing was ever present. */
+  recordsOf(chunk: number): Records | undefined {
+    return this.#chunks[chunk];
+  }
+
+  /** Takes over the records of a chunk of which nothing is present, as they were written down. */
+  adoptRecords(chunk: number, { masks, sums }: Records): void {
+    assert(this.isEmptyChunk(chunk), 'adopt: there are marks already');
+    let present = 0;
+    for (const mask of masks) present += mask === 0xffff ? PAGES_PER_BLOCK : bitCount(mask);
+    while (this.#chunks.length <= chunk) this.#chunks.push(undefined);
+    this.#chunks[chunk] = { masks, sums, present };
+    this.#presentPages += present;
+    for (const tracker of this.#trackers) tracker.add(chunk);
   }
 
   /** Whether nothing of the chunk is present. */

@@ -59,8 +59,8 @@ export interface ImageAbout {
 /** How an image was found at open. 'setAside': there was something, which is not believed. */
 export type Found = 'fresh' | 'kept' | 'setAside';
 
-/** So many chunks (16 MiB of records) at most are held in memory while `data` is synced. */
-const SYNC_CHUNKS = 4096;
+/** So many chunks (2 MiB of records, 16 GiB of the image) at most go with one sync of `data`. */
+const SYNC_CHUNKS = 512;
 
 export class ImageDirectory {
   readonly file: FileHandle;

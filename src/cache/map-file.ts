@@ -47,7 +47,7 @@ const MAGIC = Buffer.from('GVFSMAP\n', 'latin1');
 const FLAG_CLEAN = 1;
 const CHECKED_BYTES = 64;
 /** So much is read, or written, at once. */
-const WINDOW_CHUNKS = 64;
+const WINDOW_CHUNKS = 64; // 256 KiB
 const emptyChunk = Buffer.alloc(CHUNK_BYTES);
 
 export function mapFileBytes(chunkCount: number): number {
@@ -87,33 +87,47 @@ export function decodeMapHeader(bytes: Buffer): Result<MapHeader, string> {
   });
 }
 
-/** The records of a chunk, in `into` from `at` on. */
+/** The records of a chunk, in `into` from `at` on, which is a multiple of 4 in memory. */
 export function encodeChunk(map: BlockMap, chunk: number, into: Buffer, at: number): void {
-  into.fill(0, at, at + CHUNK_BYTES);
-  if (map.isEmptyChunk(chunk)) return;
-  const first = chunk * CHUNK_BLOCKS;
+  const words = wordsOf(into, at);
+  const records = map.recordsOf(chunk);
+  if (records === undefined) {
+    words.fill(0);
+    return;
+  }
+  const { masks, sums } = records;
   for (let index = 0; index < CHUNK_BLOCKS; index += 1) {
-    const mask = map.mask(first + index);
-    if (mask === 0) continue;
-    const record = at + index * RECORD_BYTES;
-    into.writeUInt16LE(mask, record);
-    into.writeUInt32LE((map.sum(first + index) ^ bindingOf(mask)) >>> 0, record + 4);
+    const mask = masks[index] ?? 0;
+    words[2 * index] = mask;
+    words[2 * index + 1] = (sums[index] ?? 0) ^ bindingOf(mask);
   }
 }
 
-/** Takes the records of a chunk into the map; how many there were that are not to be believed. */
+/**
+ * Takes the records of a chunk into the map, where it has none; how many there were that are not
+ * to be believed.
+ */
 export function decodeChunk(map: BlockMap, chunk: number, from: Buffer, at: number): number {
-  const first = chunk * CHUNK_BLOCKS;
+  const words = wordsOf(from, at);
+  const masks = new Uint16Array(CHUNK_BLOCKS);
+  const sums = new Uint32Array(CHUNK_BLOCKS);
+  const lastBlock = map.blockCount - 1 - chunk * CHUNK_BLOCKS;
+  const lastMask = map.fullMask(map.blockCount - 1);
   let refused = 0;
   for (let index = 0; index < CHUNK_BLOCKS; index += 1) {
-    const record = at + index * RECORD_BYTES;
-    const mask = from.readUInt16LE(record);
-    const dirty = from.readUInt16LE(record + 2);
-    const sum = from.readUInt32LE(record + 4);
-    if (mask === 0 && dirty === 0 && sum === 0) continue;
-    if (mask === 0 || dirty !== 0 || (mask & ~map.fullMask(first + index)) !== 0) refused += 1;
-    else map.restore(first + index, mask, (sum ^ bindingOf(mask)) >>> 0);
+    // Presence in the lower half, dirtiness, of which there is none, in the upper one.
+    const mask = words[2 * index] ?? 0;
+    const sum = words[2 * index + 1] ?? 0;
+    if (mask === 0 && sum === 0) continue;
+    const most = index < lastBlock ? 0xffff : index === lastBlock ? lastMask : 0;
+    if (mask === 0 || (mask & ~most) !== 0) {
+      refused += 1;
+      continue;
+    }
+    masks[index] = mask;
+    sums[index] = sum ^ bindingOf(mask);
   }
+  map.adoptRecords(chunk, { masks, sums });
   return refused;
 }
 
@@ -211,6 +225,11 @@ export class MapFile {
   truncate(chunkCount: number): Promise<number> {
     return this.#io.truncate(this.fd, mapFileBytes(chunkCount));
   }
+}
+
+/** Numbers as they are in memory: all hosts that we run on are little endian. */
+function wordsOf(bytes: Buffer, at: number): Uint32Array {
+  return new Uint32Array(bytes.buffer, bytes.byteOffset + at, CHUNK_BYTES / 4);
 }
 
 /** An odd factor makes another value of each mask, and 0 of none. */
