@@ -7,9 +7,15 @@ import { opendir, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ok, type Result } from '../base/result.ts';
-import { defaultLogFile } from '../config/default-paths.ts';
+import {
+  defaultCacheDirectory,
+  defaultLogFile,
+  type Surroundings,
+} from '../config/default-paths.ts';
 import { formatSource } from '../config/mount-source.ts';
+import type { Settings } from '../config/options.ts';
 import { mountInBackground } from '../daemon/background.ts';
+import { socketPath } from '../daemon/control/socket-path.ts';
 import type { LogPlan, MountPlan } from '../daemon/mount-plan.ts';
 import { checkMountpoint, liesBeneath } from '../daemon/mountpoint.ts';
 import { type MountRequest, parseMountCommand } from './mount-command.ts';
@@ -45,8 +51,12 @@ async function mount(request: MountRequest): Promise<Result<ExitStatus, CommandE
   if (log.file !== undefined && liesBeneath(log.file, mountpoint)) {
     return { ok: false, error: { kind: 'logInside', file: log.file, mountpoint } };
   }
+  const cache = cacheDirectoryOf(settings);
+  if (!cache.ok) return cache;
+  const cacheDirectory = cache.value;
   if (request.fake) return ok(ExitStatus.success);
-  const plan: MountPlan = { source, mountpoint, settings, notes, log };
+  const socket = socketPath(mountpoint, surroundings());
+  const plan: MountPlan = { source, mountpoint, settings, cacheDirectory, socket, notes, log };
   return request.foreground ? inForeground(plan) : inBackground(plan, request.verbose);
 }
 
@@ -94,10 +104,22 @@ async function firstTouch(mountpoint: string): Promise<void> {
   await Promise.race([touched, sleep(FIRST_TOUCH_LIMIT_MS)]);
 }
 
+/** undefined: nothing is cached. */
+function cacheDirectoryOf({ cache, cachedir }: Settings): Result<string | undefined, CommandError> {
+  if (!cache) return ok(undefined);
+  const directory =
+    cachedir === undefined ? defaultCacheDirectory(surroundings()) : resolve(cachedir);
+  if (directory !== undefined) return ok(directory);
+  return { ok: false, error: { kind: 'cache', fault: 'nowhere', directory: '', message: '' } };
+}
+
+function surroundings(): Surroundings {
+  return { uid: process.geteuid?.() ?? 0, env: process.env };
+}
+
 function logPlan({ settings, foreground }: MountRequest): LogPlan {
   const asked = settings.log === undefined ? undefined : resolve(settings.log);
-  const uid = process.getuid?.() ?? 0;
-  const file = asked ?? (foreground ? undefined : defaultLogFile({ uid, env: process.env }));
+  const file = asked ?? (foreground ? undefined : defaultLogFile(surroundings()));
   const onTerminal = file === undefined && process.stderr.isTTY;
   return {
     file,

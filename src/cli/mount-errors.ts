@@ -87,6 +87,8 @@ export function report(error: CommandError): Report {
         `the log ${error.file} lies beneath the mountpoint ${error.mountpoint}`,
         'name a file elsewhere with -o log=FILE',
       );
+    case 'cache':
+      return cacheReport(error);
     case 'died':
       return say(
         'internal',
@@ -141,6 +143,22 @@ function mountpointReport(failure: MountFailure & { kind: 'mountpoint' }): Repor
       return say('usage', `${mountpoint} may not be looked at`, 'mount on a directory of yours');
     default:
       return unreachable(failure.fault);
+  }
+}
+
+function cacheReport({ fault, directory, message }: MountFailure & { kind: 'cache' }): Report {
+  const other = 'name another directory with -o cachedir=DIR, or mount without a cache, -o nocache';
+  switch (fault) {
+    case 'nowhere':
+      return say('usage', 'there is no home to keep the cache in', other);
+    case 'inside':
+      return say('usage', `the cache ${directory} lies beneath the mountpoint ${message}`, other);
+    case 'locked':
+      return say('failed', `the cache is taken, ${message}`, `unmount that first, or ${other}`);
+    case 'unusable':
+      return say('failed', `the cache in ${directory} cannot be used (${message})`, other);
+    default:
+      return unreachable(fault);
   }
 }
 

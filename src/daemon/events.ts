@@ -2,6 +2,7 @@
  * What the layers tell without being asked: to the log, and changes of files to the kernel.
  */
 import type { Ino, Name } from '../base/brand.ts';
+import type { CacheEvents } from '../cache/cache-parts.ts';
 import type { Notices } from '../fuse/transport.ts';
 import { type ConnectionEvent, rpcChannels, type ServerEvent } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
@@ -46,6 +47,35 @@ export function logFileSystem(log: Log): VfsEvents {
       }),
     readdirplusMissing: () => log.info('the server has no READDIRPLUS'),
   };
+}
+
+/** The cache's events as lines of the log. */
+export function logCache(log: Log): CacheEvents {
+  return {
+    setAside: (image, why) => log.info('what was cached of an image is not used', { image, why }),
+    damaged: (image, offset, length) =>
+      log.warn('cached bytes were damaged: they are fetched again', { image, offset, length }),
+    notKept: (image, why) => log.warn('an image cannot be cached', { image, why }),
+    disk({ state, errno, work }, was) {
+      if (state === 'healthy') return log.info("the cache's disk is used again", { was });
+      log.warn("the cache's disk is not used as it should be", { state, errno, work });
+    },
+    evicted: ({ freedBytes, extents, images }) =>
+      log.debug('evicted from the cache', { freedBytes, extents, images }),
+    nothingToEvict: (wantedBytes) =>
+      log.warn('the cache is full of what cannot be evicted', { wantedBytes }),
+    failure: (reason) => log.warn('the cache has failed in something', { reason }),
+  };
+}
+
+/** Calls back when the server (`host:port`) stops and starts answering; the way to stop. */
+export function watchServer(server: string, changed: (state: 'away' | 'back') => void): () => void {
+  const onServer = (message: unknown) => {
+    const event = message as ServerEvent;
+    if (event.server === server) changed(event.state === 'ok' ? 'back' : 'away');
+  };
+  rpcChannels.server.subscribe(onServer);
+  return () => rpcChannels.server.unsubscribe(onServer);
 }
 
 /**

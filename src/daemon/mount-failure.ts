@@ -32,10 +32,28 @@ export type MountFailure =
     }
   | { readonly kind: 'log'; readonly file: string; readonly reason: string }
   | { readonly kind: 'logInside'; readonly file: string; readonly mountpoint: string }
+  | {
+      readonly kind: 'cache';
+      readonly fault: CacheFault;
+      /** The whole cache's; empty when there is nowhere to put one. */
+      readonly directory: string;
+      /** What is wrong, for a person. */
+      readonly message: string;
+    }
   /** The daemon's process ended before the mount answered. */
   | { readonly kind: 'died'; readonly how: string }
   | { readonly kind: 'interrupted' }
   | { readonly kind: 'internal'; readonly message: string };
+
+export type CacheFault =
+  /** The user has no home that a cache could be in. */
+  | 'nowhere'
+  /** It lies beneath the mountpoint. */
+  | 'inside'
+  /** Another daemon has it. */
+  | 'locked'
+  /** Its disk fails, it is somebody else's, or not of this format. */
+  | 'unusable';
 
 export type MountpointFault =
   | 'missing'

@@ -12,6 +12,10 @@ export interface MountPlan {
   /** The real path of an existing directory. */
   readonly mountpoint: string;
   readonly settings: Settings;
+  /** An absolute path, made where it is missing; undefined: nothing is cached. */
+  readonly cacheDirectory: string | undefined;
+  /** Where the daemon listens for `gvfs`: an absolute path. */
+  readonly socket: string;
   /** On options that do not do what they say: for the log. */
   readonly notes: readonly OptionNote[];
   readonly log: LogPlan;

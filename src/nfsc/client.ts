@@ -75,7 +75,11 @@ export interface Limits {
 
 /** All that a mount learns from the server: enough to go on with another time. */
 export interface KnownExport extends Reached {
-  readonly limits: Limits;
+  /** Of FSINFO: the most that the server takes in a READ and in a WRITE; 0 where it says nothing. */
+  readonly rtmax: number;
+  readonly wtmax: number;
+  readonly maxFileSize: number;
+  readonly timeDeltaNs: bigint;
 }
 
 /** CREATE's three ways; the client makes the EXCLUSIVE one's verifier. */
@@ -113,9 +117,10 @@ export class Nfs3Client {
   static async mount(options: MountOptions): Promise<Result<Nfs3Client, MountError>> {
     const mounted = await mountExport(options);
     if (!mounted.ok) return mounted;
-    const { transport, fsinfo, root, port, mountPort, flavor } = mounted.value;
-    const limits = limitsOf(fsinfo, options);
-    return ok(new Nfs3Client(options, transport, { root, port, mountPort, flavor, limits }));
+    const { transport, fsinfo, ...reached } = mounted.value;
+    const { rtmax, wtmax, maxFileSize, timeDeltaNs } = fsinfo;
+    const known = { ...reached, rtmax, wtmax, maxFileSize, timeDeltaNs };
+    return ok(new Nfs3Client(options, transport, known));
   }
 
   /**
@@ -132,7 +137,7 @@ export class Nfs3Client {
     this.known = known;
     this.root = known.root;
     this.server = transport.server;
-    this.limits = known.limits;
+    this.limits = limitsOf(known, options);
   }
 
   /** After how long a soft client's call fails: the sum of its time-outs. */
@@ -417,11 +422,11 @@ export class Nfs3Client {
 }
 
 /** The smaller of the two, in whole pages where there is at least one, and never nothing. */
-function limitsOf(fsinfo: FsinfoOk3, { rsize, wsize }: MountOptions): Limits {
-  const { maxFileSize, timeDeltaNs } = fsinfo;
+function limitsOf(known: KnownExport, { rsize, wsize }: MountOptions): Limits {
+  const { rtmax, wtmax, maxFileSize, timeDeltaNs } = known;
   return {
-    readMax: transferMax(rsize, fsinfo.rtmax),
-    writeMax: transferMax(wsize, fsinfo.wtmax),
+    readMax: transferMax(rsize, rtmax),
+    writeMax: transferMax(wsize, wtmax),
     maxFileSize: maxFileSize === 0 ? Number.MAX_SAFE_INTEGER : maxFileSize,
     timeDeltaNs,
   };

@@ -47,6 +47,7 @@ export {
 } from './mount-export.ts';
 export type { ExportNode, MountBody, MountErrorName } from './mount3.ts';
 export type * from './nfs3/types.ts';
+export { hostAndPort } from './rpc/dial.ts';
 export {
   type CallEvent,
   type ConnectionEvent,

@@ -36,6 +36,8 @@ describe('mountInBackground, interrupted', () => {
       source: { server: '127.0.0.1', path: '/export' },
       mountpoint: join(directory, 'mnt'),
       settings,
+      cacheDirectory: undefined,
+      socket: join(directory, 'socket'),
       notes,
       log: { file, required: true, level: 'info', format: 'json' },
     };
