@@ -7,7 +7,7 @@
  * invariant; a LOOKUP of `slow` takes a second. `zeros` and `local` are 8 MiB whose READs are
  * answered as zeros and from a local file. So are those of `unreadable` and `cut`, whose local file
  * cannot be read, or ends too early: instead, the first is answered with bytes that each are the
- * errno, the other with ESTALE.
+ * errno, the other with ESTALE. With a `backing`, the kernel reads `local` by itself.
  */
 import { closeSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -30,7 +30,7 @@ import type {
   ReadReply,
   SetattrChanges,
 } from '../../src/vfs/operations.ts';
-import type { Attributes, FileType, FsStat } from '../../src/vfs/ports.ts';
+import type { Attributes, Backing, FileType, FsStat } from '../../src/vfs/ports.ts';
 
 export const SPECIAL_BYTES = 8 << 20;
 const O_ACCMODE = 3;
@@ -68,6 +68,11 @@ const never = <T>(): Outcome<T> => new Promise(() => {});
 export class MemoryFs implements FileSystem {
   readonly root: Node;
   closed = false;
+  /** Where the kernel is given `local`, as soon as there is one. */
+  backing: Backing | undefined;
+  /** READs of `local` that came to us. */
+  localReads = 0;
+  #passed: { readonly id: number; opens: number } | undefined;
   readonly #validMs: number;
   readonly #keepCache: boolean;
   readonly #nodes = new Map<Ino, Node>();
@@ -110,6 +115,12 @@ export class MemoryFs implements FileSystem {
     let nodes = 0;
     for (const node of this.#nodes.values()) if (node.lookups > 0) nodes++;
     return { nodes: nodes + 1, handles: this.#handles.size, replies: this.#lent };
+  }
+
+  inoOf(name: string): Ino {
+    const node = this.root.children.get(name);
+    if (node === undefined) throw new InvariantError(`memory: no ${name}`);
+    return node.ino;
   }
 
   /** Writes a file of the root behind the kernel's back; it is made if it is not there. */
@@ -288,7 +299,10 @@ export class MemoryFs implements FileSystem {
     if (node.trouble === 'throw-read') throw new InvariantError('asked to break');
     const n = Math.max(0, Math.min(length, node.size - offset));
     if (node.trouble === 'zeros') return ok({ kind: 'zeros', length: n });
-    if (node.trouble === 'local') return this.#lend(this.#localFd, offset, n);
+    if (node.trouble === 'local') {
+      this.localReads++;
+      return this.#lend(this.#localFd, offset, n);
+    }
     if (node.trouble === 'unreadable') return this.#lend(this.#directoryFd, offset, n);
     if (node.trouble === 'cut') return this.#lend(this.#localFd, SPECIAL_BYTES - n / 2, n);
     return this.#bytes(node.bytes.subarray(offset, offset + n));
@@ -342,8 +356,12 @@ export class MemoryFs implements FileSystem {
   }
 
   release(handle: HandleId): void {
-    this.#handle(handle);
+    const { node } = this.#handle(handle);
     this.#handles.delete(handle);
+    if (node.trouble === 'local' && this.#passed !== undefined && --this.#passed.opens === 0) {
+      this.backing?.close(this.#passed.id);
+      this.#passed = undefined;
+    }
   }
 
   async lseek(_c: Caller, handle: HandleId, offset: number, whence: number): Outcome<number> {
@@ -428,7 +446,15 @@ export class MemoryFs implements FileSystem {
   #open(node: Node): Opened {
     const handle = this.#nextHandle++ as HandleId;
     this.#handles.set(handle, { node });
-    return { handle, keepCache: this.#keepCache };
+    const keepCache = this.#keepCache;
+    if (node.trouble !== 'local' || this.backing === undefined) return { handle, keepCache };
+    if (this.#passed === undefined) {
+      const id = this.backing.open(this.#localFd);
+      if (id === undefined) return { handle, keepCache };
+      this.#passed = { id, opens: 0 };
+    }
+    this.#passed.opens++;
+    return { handle, keepCache, backingId: this.#passed.id };
   }
 
   #make(type: FileType, mode: number, owner: Caller['credentials']): Node {

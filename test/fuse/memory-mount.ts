@@ -16,7 +16,17 @@ const SERVER = fileURLToPath(new URL('./memory-server.ts', import.meta.url));
 /** A child that takes longer hangs, and is killed. */
 const CHILD_LIMIT_MS = 30_000;
 
-export interface ServerLine {
+export interface ServerStatus {
+  readonly passthrough: string;
+  /** READs of `local` that came to the server. */
+  readonly localReads: number;
+  readonly waiting: readonly { operation: string; ino: number; ageMs: number }[];
+  /** How many answers the histograms know of, by operation. */
+  readonly answered: Record<string, number>;
+}
+
+export interface ServerLine extends Partial<ServerStatus> {
+  readonly failed?: number;
   readonly mounted?: { readonly protocol: string; readonly readAheadKib?: number };
   readonly error?: { readonly code: string; readonly message: string };
   readonly unmount?: { readonly ok: boolean; readonly error?: { readonly code: string } };
@@ -109,6 +119,12 @@ export class MemoryMount {
   /** Gives the server an order; its answer is its next line. */
   order(order: string): void {
     this.server.stdin?.write(`${order}\n`);
+  }
+
+  async status(): Promise<ServerStatus> {
+    this.order('status');
+    const { passthrough = '', localReads = 0, waiting = [], answered = {} } = await this.line();
+    return { passthrough, localReads, waiting, answered };
   }
 
   /** Unmounts from outside and waits for the server's last words and exit status. */

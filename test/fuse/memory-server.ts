@@ -12,6 +12,8 @@
  *   poke NAME TEXT     changes a file of the root behind the kernel's back
  *   inode NAME TEXT    the same, and has the kernel drop what it knows of the file
  *   entry NAME TEXT    the same, and has the kernel look the name up again
+ *   fail NAME          fails what waits of a file of the root
+ *   status             tells what `ServerStatus` has
  */
 import { createInterface } from 'node:readline';
 import type { Name } from '../../src/base/brand.ts';
@@ -20,6 +22,7 @@ import { NativeTransport } from '../../src/fuse/native-transport.ts';
 import type { Mounted } from '../../src/fuse/transport.ts';
 import { ROOT_INO } from '../../src/vfs/operations.ts';
 import { MemoryFs } from './memory-fs.ts';
+import type { ServerStatus } from './memory-mount.ts';
 
 const [mountpoint = '', json = '{}'] = process.argv.slice(2);
 const options = JSON.parse(json);
@@ -37,6 +40,19 @@ async function obey(mount: Mounted, order: string): Promise<void> {
   }
   if (verb === 'abandon') {
     await mount.abandon();
+    return;
+  }
+  if (verb === 'fail') {
+    say({ failed: mount.failWaiting(fs.inoOf(name)) });
+    return;
+  }
+  if (verb === 'status') {
+    say({
+      passthrough: mount.capabilities.passthrough,
+      localReads: fs.localReads,
+      waiting: mount.waiting(),
+      answered: Object.fromEntries([...mount.latencies()].map(([of, { count }]) => [of, count])),
+    } satisfies ServerStatus);
     return;
   }
   const ino = fs.poke(name, text);
@@ -62,6 +78,7 @@ if (!mounted.ok) {
   process.exitCode = 32;
 } else {
   const mount = mounted.value;
+  fs.backing = mount.backing;
   say({ mounted: mount.capabilities });
   const orders = createInterface({ input: process.stdin });
   orders.on('line', (order) => void obey(mount, order));

@@ -323,6 +323,47 @@ mmap.mmap(fd, 1 << 20)[0:1 << 20] = b'x' * (1 << 20)`);
   });
 });
 
+describe('what waits', () => {
+  const reader = (mount: MemoryMount) =>
+    spawn('dd', [
+      ...['iflag=direct', 'bs=4k', 'count=1', 'of=/dev/null', 'status=none'],
+      `if=${join(mount.mountpoint, 'hang-read')}`,
+    ]);
+
+  it('is told when it has waited long, and can be failed though no signal reaches it', async (t) => {
+    const mount = await mountMemory(t);
+    const readers = [reader(mount), reader(mount)];
+    const ended = Promise.all(readers.map((child) => once(child, 'close')));
+    for (const child of readers) await asleepInFuse(child);
+    let { waiting } = await mount.status();
+    while (waiting.length < 2) ({ waiting } = await mount.status());
+    assert.deepEqual(
+      waiting.map(({ operation }) => operation),
+      ['READ', 'READ'],
+    );
+    assert.ok(waiting.every(({ ageMs }) => ageMs >= 1000));
+    mount.order('fail zeros');
+    assert.equal((await mount.line()).failed, 0, 'nothing waits of another file');
+    mount.order('fail hang-read');
+    assert.equal((await mount.line()).failed, 2);
+    assert.deepEqual(
+      (await ended).map(([status]) => status),
+      [1, 1],
+    );
+    assert.deepEqual((await mount.status()).waiting, []);
+    assert.equal((await mount.finish()).status, 0);
+  });
+
+  it('is counted when it is answered, by operation', async (t) => {
+    const mount = await mountMemory(t);
+    await mount.sh('dd if=zeros of=/dev/null bs=4k count=7 iflag=direct status=none');
+    const { answered } = await mount.status();
+    assert.equal(answered.READ, 7);
+    assert.equal(answered.OPEN, 1);
+    assert.equal(answered.WRITE, undefined);
+  });
+});
+
 describe('a mount that is abandoned', () => {
   it('ends with a request that is never answered, and a notice that waits for it', async (t) => {
     const mount = await mountMemory(t);

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { InvariantError } from '../../src/base/assert.ts';
+import type { Ino } from '../../src/base/brand.ts';
 import type { Clock } from '../../src/base/clock.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
 import { type FsError, localError } from '../../src/errors/fs-error.ts';
@@ -156,6 +157,26 @@ describe('INIT', () => {
     assert.deepEqual([body.readUInt16LE(16), body.readUInt16LE(18)], [1024, 768]);
     assert.deepEqual([body.readUInt32LE(20), body.readUInt32LE(24)], [1 << 20, 1]);
     assert.equal(body.readUInt16LE(28), 256);
+  });
+
+  it('takes passthrough only where it is wished, and then says how deep we are stacked', async () => {
+    for (const [passthrough, flags2, depth] of [
+      [true, (1 << 4) | (1 << 5), 1],
+      [false, 1 << 4, 0],
+    ] as const) {
+      const fresh = new FakeDevice();
+      const next = new Session({
+        device: fresh,
+        fs: scriptedFs({}, calls),
+        callers: new Callers(clock, () => status),
+        clock,
+        wishes: { autoInvalidate: false, passthrough },
+      });
+      fresh.start(next);
+      await fresh.feed(request(Opcode.INIT, u32(7, 45, 4096, 0xffffffff, 0xffffffff)));
+      const { body } = fresh.replies[0] ?? { body: Buffer.alloc(0) };
+      assert.deepEqual([body.readUInt32LE(32), body.readUInt32LE(36)], [flags2, depth]);
+    }
   });
 
   it('refuses a kernel before 7.31', async () => {
@@ -527,6 +548,66 @@ describe('an INTERRUPT', () => {
     assert.deepEqual(answers(), []);
     device.later.shift()?.();
     assert.deepEqual(answers(), [[8, 0]]);
+  });
+});
+
+describe('what waits', () => {
+  it('is told from the age of one second on', async () => {
+    await serve({ lookup: () => new Promise(() => {}) });
+    await ask(Opcode.LOOKUP, NAME_A, 8);
+    clock.nowMs += 600;
+    await ask(Opcode.LOOKUP, NAME_A, 10);
+    assert.deepEqual(session.waiting(), []);
+    clock.nowMs += 500;
+    assert.deepEqual(session.waiting(), [{ operation: 'LOOKUP', ino: 1, ageMs: 1100 }]);
+  });
+
+  it('is failed by node; late results are given back', async () => {
+    const held = new Held();
+    await serve({ lookup: () => held.promise, read: () => new Promise(() => {}) });
+    await ask(Opcode.LOOKUP, NAME_A, 8);
+    await device.feed(request(Opcode.READ, READ, { unique: 10, node: 42 }));
+    assert.equal(session.failWaiting(1 as Ino), 1);
+    assert.equal(session.failWaiting(1 as Ino), 0);
+    assert.deepEqual([answers(), session.inFlight], [[[8, EIO]], 1]);
+    held.settle(ok(entry));
+    await turn();
+    assert.deepEqual(calls.at(-1), ['forget', 42, 1]);
+    assert.deepEqual(answers(), [[8, EIO]]);
+  });
+
+  it('though its reply hangs on a disk: bytes are released when they are let go of', async () => {
+    let released = 0;
+    const reply: ReadReply = { kind: 'bytes', bytes: [], release: () => released++ };
+    await serve({ read: () => ok(reply) });
+    device.defer = true;
+    await ask(Opcode.READ, READ);
+    assert.equal(session.failWaiting(1 as Ino), 1);
+    assert.deepEqual([answers(), released], [[[8, EIO]], 0]);
+    device.refusals.push(ENOENT);
+    device.later.shift()?.();
+    assert.deepEqual([answers(), released], [[[8, EIO]], 1]);
+  });
+
+  it('but not what is just being answered', async () => {
+    await serve({ read: () => ok({ kind: 'zeros', length: 4 }) });
+    device.defer = true;
+    await ask(Opcode.READ, READ);
+    device.refusals.push(ENOENT); // the kernel has its answer
+    assert.equal(session.failWaiting(1 as Ino), 0);
+    device.later.shift()?.();
+    assert.deepEqual([answers(), session.inFlight], [[[8, 0]], 0]);
+  });
+
+  it('shows in the latencies when it is answered', async () => {
+    const held = new Held();
+    await serve({ lookup: () => held.promise });
+    await ask(Opcode.LOOKUP, NAME_A);
+    assert.deepEqual([...session.latencies().keys()], []);
+    clock.nowMs += 5;
+    held.settle(ok(entry));
+    await turn();
+    assert.equal(session.latencies().get('LOOKUP')?.summary().maxMs, 5);
   });
 });
 
