@@ -7,9 +7,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 export interface MountLine {
   /** `major:minor` of st_dev. */
   readonly device: string;
+  /** Which directory of the file system is mounted there: not '/' of a bind mount of a part. */
+  readonly root: string;
   readonly mountpoint: string;
   readonly type: string;
   readonly source: string;
+  /** Of a FUSE mount: who has made it. */
+  readonly userId: number | undefined;
 }
 
 /** All mounts of this mount namespace, in order: a later line hides earlier ones. */
@@ -28,9 +32,17 @@ export function parseMounts(text: string): MountLine[] {
   for (const line of text.split('\n')) {
     const [before = '', after] = line.split(' - ');
     if (after === undefined) continue;
-    const [, , device = '', , mountpoint = ''] = before.split(' ');
-    const [type = '', source = ''] = after.split(' ');
-    lines.push({ device, mountpoint: plain(mountpoint), type, source: plain(source) });
+    const [, , device = '', root = '', mountpoint = ''] = before.split(' ');
+    const [type = '', source = '', options = ''] = after.split(' ');
+    const userId = /(?:^|,)user_id=([0-9]+)/.exec(options)?.[1];
+    lines.push({
+      device,
+      root: plain(root),
+      mountpoint: plain(mountpoint),
+      type,
+      source: plain(source),
+      userId: userId === undefined ? undefined : Number(userId),
+    });
   }
   return lines;
 }
