@@ -4,8 +4,13 @@
  * server's file it opens the image.
  */
 import assert from 'node:assert/strict';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { PAGE_BYTES, PAGES_PER_BLOCK } from '../../src/cache/file-io.ts';
+import { type FileIo, PAGE_BYTES, PAGES_PER_BLOCK } from '../../src/cache/file-io.ts';
+import { NativeFileIo } from '../../src/cache/native-file-io.ts';
+import type { PathIo } from '../../src/cache/path-io.ts';
 import {
   absentAreZeros,
   assertTrue,
@@ -18,6 +23,7 @@ import {
   openImage,
   thisBoot,
 } from './image-worlds.ts';
+import { mortalDisk } from './mortal-disk.ts';
 import { Killed, PaperDisk } from './paper-disk.ts';
 
 const POWER_CUTS = 3;
@@ -40,6 +46,31 @@ describe('a crash after any change', () => {
       const left = disk.afterPowerCut(chance);
       for (const one of contents) await assertBelievable(left.afterKill(), one, nextBoot);
     });
+  });
+
+  it('of a daemon on the local disk: its marks are true', async () => {
+    const io = got(NativeFileIo.open());
+    const root = await mkdtemp(join(tmpdir(), 'gvfs-crash-'));
+    try {
+      // Each change is tried on paper: here, a few of them and the whole life.
+      for (let killAfter = 10; ; killAfter += 23) {
+        const cacheDir = join(root, String(killAfter));
+        const disk = mortalDisk(io, killAfter);
+        const ended = await endOf(lifeOf(disk, cacheDir));
+        disk.bury();
+        for (const one of contents) {
+          const copy = `${cacheDir}-copy`;
+          await cp(cacheDir, copy, { recursive: true });
+          const next = mortalDisk(io, Number.POSITIVE_INFINITY);
+          await assertBelievable(next, one, thisBoot, copy);
+          await rm(copy, { recursive: true });
+        }
+        if (ended) break;
+      }
+    } finally {
+      await io.close();
+      await rm(root, { recursive: true, force: true });
+    }
   });
 
   it('leaves what was synced before it, after a power cut', async () => {
@@ -66,13 +97,8 @@ async function eachCrash(times: number, check: (disk: PaperDisk) => Promise<void
   for (let after = 0; ; after += 1) {
     const disk = new PaperDisk();
     disk.killAfter = after;
-    let ended = true;
-    try {
-      await lifeOf(disk);
-    } catch (error) {
-      if (!(error instanceof Killed)) throw error;
-      ended = false;
-    }
+    const ended = await endOf(lifeOf(disk, '/cache'));
+    if (ended) assert.equal(disk.openFiles, 0);
     try {
       for (let time = 0; time < times; time += 1) await check(disk);
     } catch (error) {
@@ -85,10 +111,26 @@ async function eachCrash(times: number, check: (disk: PaperDisk) => Promise<void
   }
 }
 
+/** Whether a daemon came to the end of its life, or was killed. */
+async function endOf(life: Promise<void>): Promise<boolean> {
+  try {
+    await life;
+    return true;
+  } catch (error) {
+    if (!(error instanceof Killed)) throw error;
+    return false;
+  }
+}
+
+interface Disk {
+  readonly io: FileIo;
+  readonly paths: PathIo;
+}
+
 /** Everything that is done to an image, some of it at the same time. */
-async function lifeOf(disk: PaperDisk): Promise<void> {
+async function lifeOf(disk: Disk, cacheDir: string): Promise<void> {
   const { io, paths } = disk;
-  let exportDirectory = await openExport('/cache', io, { paths });
+  let exportDirectory = await openExport(cacheDir, io, { paths });
   let image = await openImage(exportDirectory, first);
   await fill(image, io, first, 0, 16);
   await image.persistMarks();
@@ -106,7 +148,7 @@ async function lifeOf(disk: PaperDisk): Promise<void> {
   // Closed and opened again.
   await image.close(true);
   await exportDirectory.close();
-  exportDirectory = await openExport('/cache', io, { paths });
+  exportDirectory = await openExport(cacheDir, io, { paths });
   image = await openImage(exportDirectory, first);
   assert.equal(image.found, 'kept', image.why);
   await evict(image, 16, 32);
@@ -154,7 +196,6 @@ async function lifeOf(disk: PaperDisk): Promise<void> {
   await exportDirectory.drop(image.fileId);
   await exportDirectory.sweepGone();
   await exportDirectory.close();
-  assert.equal(disk.openFiles, 0);
 
   async function evict(from: typeof image, start: number, end: number): Promise<void> {
     assert.equal(await from.clearDurably(start, end), 0);
@@ -177,9 +218,14 @@ async function lifeOf(disk: PaperDisk): Promise<void> {
   }
 }
 
-async function assertBelievable(disk: PaperDisk, one: Content, bootId: string): Promise<void> {
+async function assertBelievable(
+  disk: Disk,
+  one: Content,
+  bootId: string,
+  cacheDir = '/cache',
+): Promise<void> {
   const { io, paths } = disk;
-  const exportDirectory = await openExport('/cache', io, { paths, bootId });
+  const exportDirectory = await openExport(cacheDir, io, { paths, bootId });
   const image = await openImage(exportDirectory, one);
   await assertTrue(image, io, one);
   if (image.holes === 'trusted') assert.ok(await absentAreZeros(image, io), 'no holes');
@@ -195,7 +241,6 @@ async function assertBelievable(disk: PaperDisk, one: Content, bootId: string): 
     await again.close(false);
   }
   await exportDirectory.close();
-  assert.equal(disk.openFiles, 0);
 }
 
 /** All come to their end, dead or alive. */

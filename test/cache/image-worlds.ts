@@ -5,7 +5,6 @@ import type { Result } from '../../src/base/result.ts';
 import { ExportDirectory, type ExportOptions } from '../../src/cache/export-directory.ts';
 import { type FileIo, PAGE_BYTES } from '../../src/cache/file-io.ts';
 import { ImageDirectory } from '../../src/cache/image-directory.ts';
-import type { PathIo } from '../../src/cache/path-io.ts';
 import type { Attributes } from '../../src/vfs/ports.ts';
 
 export const imageFile = Buffer.from('0102030405060708', 'hex') as FileHandle;
@@ -126,5 +125,3 @@ export async function absentAreZeros(image: ImageDirectory, io: FileIo): Promise
   }
   return true;
 }
-
-export type { PathIo };
