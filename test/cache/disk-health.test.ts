@@ -4,7 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { DiskHealth, type DiskReport, diskProbe } from '../../src/cache/disk-health.ts';
+import { setTimeout } from 'node:timers/promises';
+import { DiskHealth, type DiskReport, diskProbe, errnoOf } from '../../src/cache/disk-health.ts';
 import { Errno } from '../../src/errors/errno.ts';
 import { ManualClock } from '../vfs/mounted.ts';
 
@@ -169,6 +170,47 @@ test('after close nothing is tried, and threads that end are no failure of the d
   watched.health.close();
   await watched.advance(1_000_000);
   assert.equal(watched.probes, 0);
+});
+
+test('a real disk that fills up is full until a file went, then healthy', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'gvfs-health-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'gvfs-test', directory]);
+  try {
+    const clock = new ManualClock();
+    let changed: (state: DiskReport) => void = () => undefined;
+    const health = new DiskHealth({
+      clock,
+      probe: diskProbe(directory),
+      changed: (report) => changed(report),
+    });
+    const all = join(directory, 'all');
+    assert.throws(
+      () => writeFileSync(all, Buffer.alloc(2 * 1024 * 1024)),
+      (error) => {
+        health.failed(errnoOf(error), 'write');
+        return true;
+      },
+    );
+    assert.equal(health.state, 'full');
+    let rounds = 0;
+    const healthy = new Promise<DiskReport>((resolve) => {
+      changed = resolve;
+    });
+    // Room that was made and is not enough: it goes on trying.
+    health.roomMade();
+    while (health.state === 'full' && rounds++ < 10_000) {
+      if (rounds === 20) rmSync(all);
+      clock.advance(60_000);
+      await setTimeout(1);
+    }
+    assert.equal((await healthy).state, 'healthy');
+    assert.ok(rounds >= 20);
+    assert.equal(health.mayStore, true);
+    health.close();
+  } finally {
+    execFileSync('umount', [directory]);
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test('the real try: a full file system, one with room again, a read-only one, a missing one', async () => {

@@ -11,6 +11,7 @@ import type { ExportDirectory } from '../../src/cache/export-directory.ts';
 import { fileIdOf } from '../../src/cache/file-id.ts';
 import { BLOCK_BYTES, type FileIo, PAGE_BYTES } from '../../src/cache/file-io.ts';
 import { ImageDirectory } from '../../src/cache/image-directory.ts';
+import { MAP_HEADER_BYTES, RECORD_BYTES } from '../../src/cache/map-file.ts';
 import { NativeFileIo } from '../../src/cache/native-file-io.ts';
 import { type OfflineExport, openOffline } from '../../src/cache/offline.ts';
 import { type Content, content, fill, got, nextBoot, openExport } from './image-worlds.ts';
@@ -153,6 +154,33 @@ describe('the cache while no daemon runs', () => {
     await directory.close();
   });
 
+  it('punches a damaged block only when both maps on the disk say that it is absent (C1)', async () => {
+    await keep(['a']);
+    const records: string[] = [];
+    let path = '';
+    const punch = (fd: number, offset: number, length: number) => {
+      for (const name of ['map', 'map.synced']) {
+        const at = MAP_HEADER_BYTES + (offset / BLOCK_BYTES) * RECORD_BYTES;
+        records.push(readFileSync(join(path, name)).toString('hex', at, at + RECORD_BYTES));
+      }
+      return io.punch(fd, offset, length);
+    };
+    const watched = new Proxy(io, {
+      get(target, key) {
+        const value: unknown = key === 'punch' ? punch : Reflect.get(target, key);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+    const { exports } = got(await openOffline({ cacheDir, io: watched, pid: 1 }));
+    const [kept] = exports;
+    assert.ok(kept !== undefined);
+    path = fileOf('a', kept, '');
+    await flip(fileOf('a', kept, 'data'), BLOCK_BYTES);
+    await kept.verify();
+    await kept.close();
+    assert.deepEqual(records, ['0'.repeat(16), '0'.repeat(16)]);
+  });
+
   it('sets aside what cannot be believed: damaged info, data cut short, swapped directories', async () => {
     await keep(['bad info', 'short', 'x', 'y', 'good']);
     await offline(async (kept) => {
@@ -178,8 +206,11 @@ describe('the cache while no daemon runs', () => {
     await keep(['a', 'b']);
     await offline(async (kept) => {
       assert.equal(got(await kept.verify((line) => line.path === 'b')).images, 1);
-      const { signal } = new AbortController();
+      const abort = new AbortController();
+      const { signal } = abort;
       assert.equal(got(await kept.verify(undefined, { signal })).images, 2);
+      const onProgress = () => abort.abort();
+      assert.equal(got(await kept.verify(undefined, { signal, onProgress })).images, 1);
       assert.equal(got(await kept.verify(undefined, { signal: AbortSignal.abort() })).images, 0);
     });
   });
