@@ -26,8 +26,9 @@ export interface CacheEvents {
 
 /** Counted since the start. */
 export interface CacheCounts {
-  /** Bytes of reads answered from the cache's disk. */
+  /** Bytes of reads answered from the cache's disk, but for those of blocks that are all zeros. */
   cacheBytes: number;
+  zeroBytes: number;
   /** Bytes of reads answered with what came from the server, kept or not. */
   serverBytes: number;
   /** Reads that waited for a fill that another had begun. */
@@ -46,6 +47,7 @@ export interface CacheCounts {
 export function noCounts(): CacheCounts {
   return {
     cacheBytes: 0,
+    zeroBytes: 0,
     serverBytes: 0,
     waits: 0,
     storedBytes: 0,

@@ -31,7 +31,10 @@ import { fileIdOf, isFileId } from './file-id.ts';
 import type { FileIo } from './file-io.ts';
 import { Image, type ImageReport } from './image.ts';
 import type { ImageContent } from './image-content.ts';
+import type { WarmOptions } from './image-reads.ts';
+import type { ImageInfo } from './info-file.ts';
 import { LinkEstimate } from './link-estimate.ts';
+import { localFailure } from './local-failure.ts';
 import { NativeFileIo } from './native-file-io.ts';
 import type { PathIo } from './path-io.ts';
 import { type Amount, type DiskSizes, diskSizes, Space, type SpaceReport } from './space.ts';
@@ -67,6 +70,8 @@ export interface CacheFigures {
   readonly counts: Readonly<CacheCounts>;
   readonly fetches: FetchCounts;
   readonly evicted: EvictionTotals;
+  /** Directories on the disk. */
+  readonly keptImages: number;
   /** Images in memory: open, and idle. */
   readonly openImages: number;
   readonly idleImages: number;
@@ -97,6 +102,8 @@ export class DiskCache implements ImageCache {
   readonly #images = new Map<string, Image>();
   /** Those without an open, the longest idle first. */
   readonly #idle = new Set<Image>();
+  /** All that is on the disk. */
+  readonly #kept: Set<string>;
   readonly #toVerify = new Set<ImageContent>();
   #verifying: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -128,6 +135,8 @@ export class DiskCache implements ImageCache {
     const sizes = options.sizes ?? diskSizes(directory.value.path, isFileId);
     try {
       const { size, freeFloor, clock } = options;
+      const found = await directory.value.images();
+      const kept = found.ok ? found.value : [];
       const space = await Space.open({
         sizes,
         limit: size,
@@ -136,7 +145,7 @@ export class DiskCache implements ImageCache {
         measured: () => cache.#eviction.poke(),
         failed: (error) => events.failure?.(`the cache's size: ${String(error)}`),
       });
-      const cache = new DiskCache(options, events, directory.value, io.value, space, sizes);
+      const cache = new DiskCache(options, events, directory.value, io.value, space, sizes, kept);
       void space.scan();
       void directory.value.sweepGone();
       return ok(cache);
@@ -154,9 +163,11 @@ export class DiskCache implements ImageCache {
     io: FileIo,
     space: Space,
     sizes: DiskSizes,
+    kept: readonly string[],
   ) {
     const { clock } = options;
     this.#options = options;
+    this.#kept = new Set(kept);
     this.#events = events;
     this.#directory = directory;
     this.#io = io;
@@ -185,7 +196,12 @@ export class DiskCache implements ImageCache {
       countPages: (id, info) => countKeptPages(directory, io, id, info),
     });
     this.#eviction = new Eviction({
-      marks: space,
+      marks: {
+        overHighBytes: () => space.overHighBytes(),
+        overLowBytes: () => space.overLowBytes(),
+        measure: (name) => space.measure(name),
+        removed: (name) => this.#removed(name),
+      },
       images: {
         open: () => [...this.#images.values()].flatMap(({ content }) => content ?? []),
         closed: () => this.#catalogue.closed(),
@@ -208,21 +224,14 @@ export class DiskCache implements ImageCache {
       const wasIdle = known.opens === 0;
       this.#idle.delete(known);
       known.opened(source);
-      if (wasIdle && !known.isOf(content)) await known.replace(content);
+      if (wasIdle) await known.openedAgain(content);
       else await known.renewal;
       return known;
     }
-    const image = new Image(this.#parts, this.#directory, file, content, source, (closed) =>
-      this.#imageClosed(closed),
-    );
+    const image = this.#newImage(file, content, source);
     image.opened(source);
-    if (this.#closing !== undefined) {
-      await image.leave();
-      return image;
-    }
-    this.#images.set(id, image);
-    this.#catalogue.changed(id);
-    await image.takeUp(content);
+    if (this.#closing !== undefined) await image.leave();
+    else await image.takeUp(content);
     return image;
   }
 
@@ -242,6 +251,7 @@ export class DiskCache implements ImageCache {
       counts: { ...counts },
       fetches: queue.counts(),
       evicted: this.#eviction.totals,
+      keptImages: this.#kept.size,
       openImages: this.#images.size - this.#idle.size,
       idleImages: this.#idle.size,
       link: {
@@ -287,8 +297,30 @@ export class DiskCache implements ImageCache {
     const described = await this.#directory.describe(fileId);
     if (described.ok && described.value.pinned) return err(busy('pinned'));
     const freedBytes = await this.#catalogue.remove(fileId);
-    this.#parts.space.removed(fileId);
+    if (freedBytes > 0) this.#removed(fileId);
     return ok(freedBytes);
+  }
+
+  /** A pinned image is not evicted, open or not, across mounts. Err: it is not kept. */
+  setPinned(fileId: string, pinned: boolean): Promise<Result<void, FsError>> {
+    return this.#withImage(fileId, async (image) => {
+      const errno = await image.setPinned(pinned);
+      this.#catalogue.changed(fileId);
+      return errno === 0 ? ok(undefined) : err(localFailure(errno, 'pin', image.path));
+    });
+  }
+
+  /** Compares what is kept of an image, open or not, with its sums. Err: it is not kept. */
+  verify(
+    fileId: string,
+    watch: Omit<WarmOptions, 'as'> = {},
+  ): Promise<Result<{ checkedBytes: number; damagedBytes: number }, FsError>> {
+    return this.#withImage(fileId, async (image) => {
+      const { sizeBytes } = image.report();
+      const found = await image.verify({ offset: 0, length: sizeBytes }, watch);
+      const { damagedBytes } = found;
+      return ok({ checkedBytes: found.presentBytes + damagedBytes, damagedBytes });
+    });
   }
 
   /** This daemon is about to end: a newcomer may ask for the cache. */
@@ -316,6 +348,45 @@ export class DiskCache implements ImageCache {
     health.close();
     await this.#directory.close();
     if (this.#options.io === undefined) await this.#io.close();
+  }
+
+  /** A closed image is taken up by what the disk says of it, and is idle then. */
+  async #withImage<T>(
+    fileId: string,
+    run: (image: Image) => Promise<Result<T, FsError>>,
+  ): Promise<Result<T, FsError>> {
+    let image = this.#images.get(fileId);
+    if (image === undefined) {
+      const described = await this.#directory.describe(fileId);
+      if (!described.ok) return described;
+      if (this.#closing !== undefined) return err(localError('EBUSY', 'cache', 'it is closed'));
+      image = this.#images.get(fileId) ?? this.#takeUpClosed(described.value);
+    }
+    await image.renewal;
+    return run(image);
+  }
+
+  #takeUpClosed(info: ImageInfo): Image {
+    const file = Buffer.from(info.handle, 'hex') as FileHandle;
+    const image = this.#newImage(file, asAttributes(info), sourceOf(info));
+    void image.takeUp(asAttributes(info));
+    this.#imageClosed(image);
+    return image;
+  }
+
+  #newImage(file: FileHandle, content: Attributes, source: ImageSource): Image {
+    const image = new Image(this.#parts, this.#directory, file, content, source, (closed) =>
+      this.#imageClosed(closed),
+    );
+    this.#images.set(image.fileId, image);
+    this.#kept.add(image.fileId);
+    this.#catalogue.changed(image.fileId);
+    return image;
+  }
+
+  #removed(fileId: string): void {
+    this.#kept.delete(fileId);
+    this.#parts.space.removed(fileId);
   }
 
   #imageClosed(image: Image): void {
@@ -348,7 +419,8 @@ export class DiskCache implements ImageCache {
     if (image === undefined || content === undefined) return undefined;
     const { path, sizeBytes, presentBytes, pinned } = image.report();
     const { state, lastUsedMs } = content.directory;
-    return { path, sizeBytes, presentBytes, pinned, lastUsedMs, state };
+    const line = { path, sizeBytes, presentBytes, pinned, lastUsedMs, state };
+    return image.opens === 0 ? { ...line, idle: true as const } : line;
   }
 
   #diskChanged(report: DiskReport, was: DiskReport['state']): void {
@@ -387,6 +459,35 @@ export class DiskCache implements ImageCache {
       this.#toVerify.delete(content);
     }
   }
+}
+
+/** As far as the disk knows them: enough to take the image up again. */
+function asAttributes(info: ImageInfo): Attributes {
+  const { size, mtimeNs, ctimeNs } = info.stamp;
+  return {
+    type: 'regular',
+    mode: 0,
+    nlink: 1,
+    uid: 0,
+    gid: 0,
+    size,
+    used: size,
+    rdev: { major: 0, minor: 0 },
+    fsid: info.fsid,
+    fileid: info.fileid,
+    atimeNs: mtimeNs,
+    mtimeNs,
+    ctimeNs,
+  };
+}
+
+/** Of an image that the file system has not opened: nothing is fetched for it. */
+function sourceOf(info: ImageInfo): ImageSource {
+  return {
+    fetch: () => Promise.resolve(err(localError('EIO', 'fetch', 'the file is not open'))),
+    attributes: () => undefined,
+    path: () => info.path,
+  };
 }
 
 /** Knowledge that is neither found nor kept once the cache was closed. */

@@ -106,6 +106,15 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     return this.map.isPresent(range.start, range.end) && this.verification.isTrusted(range);
   }
 
+  /** For statistics: the present blocks of the range are all zeros, as their sums say. */
+  isZero(range: PageRange): boolean {
+    const { start, end } = blocksOf(range);
+    for (let page = start; page < end; page += PAGES_PER_BLOCK) {
+      if (this.map.sum(page / PAGES_PER_BLOCK) !== 0) return false;
+    }
+    return true;
+  }
+
   /** Is a fetch of so many bytes worth being stored? */
   mayStore(bytes: number): boolean {
     return !this.#retired && this.health.mayStore && this.#parts.space.hasRoom(bytes);

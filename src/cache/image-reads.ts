@@ -153,7 +153,8 @@ export class ImageReads {
 
   #fromFile(content: ImageContent, as: Credentials, offset: number, length: number): ReadReply {
     content.replyBegins(offset, length);
-    this.#parts.counts.cacheBytes += length;
+    if (content.isZero(pagesOf(offset, length))) this.#parts.counts.zeroBytes += length;
+    else this.#parts.counts.cacheBytes += length;
     return {
       kind: 'file',
       fd: content.fd,

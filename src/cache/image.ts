@@ -16,6 +16,7 @@
 import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { ok, type Result } from '../base/result.ts';
+import { Errno } from '../errors/errno.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import type {
   Attributes,
@@ -155,13 +156,15 @@ export class Image implements CachedImage {
     });
   }
 
-  /**
-   * What is kept in memory is of `content`? Asked when nobody has had the image open, and others
-   * may have changed the file unseen.
-   */
-  isOf(content: Attributes): boolean {
-    const directory = this.#content?.directory;
-    return directory?.state === 'settled' && sameStamp(directory.stamp, content);
+  /** Nobody has had the image open, and others may have changed the file unseen. */
+  openedAgain(content: Attributes): Promise<void> {
+    return this.#renew(async () => {
+      const directory = this.#content?.directory;
+      const isOfIt = directory?.state === 'settled' && sameStamp(directory.stamp, content);
+      if (this.#left || isOfIt) return;
+      this.#attributes = content;
+      await this.#replaceContent(content);
+    });
   }
 
   /** The disk can be used again: what could not be kept may be now. */
@@ -265,7 +268,7 @@ export class Image implements CachedImage {
 
   /** A pinned image is not evicted. Answers errno. */
   async setPinned(pinned: boolean): Promise<number> {
-    const errno = (await this.#content?.directory.setPinned(pinned)) ?? 0;
+    const errno = (await this.#content?.directory.setPinned(pinned)) ?? Errno.ENOENT;
     if (!pinned) this.#parts.mayEvictAgain();
     return errno;
   }
@@ -378,13 +381,17 @@ export class Image implements CachedImage {
     const change = this.#changes.begin(range);
     this.#content?.fills.cut(range);
     await this.#noteWriting();
+    const begunOn = this.#content;
     const end = async (work: (content: ImageContent) => Promise<'applied' | 'lost'>) => {
       // In the order in which they ended at the server.
       const leave = await this.#endings.enter(range);
       try {
         await this.#renewal;
         const content = this.#content;
-        if (content !== undefined && (await work(content)) === 'lost') await this.#lose(content);
+        // Nobody knows which came first at the server, this change or another's. The pages were
+        // not filled since, so they are absent.
+        if (content === undefined || content !== begunOn) return;
+        if ((await work(content)) === 'lost') await this.#lose(content);
       } finally {
         this.#changes.end(change);
         leave();
