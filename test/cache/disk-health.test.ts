@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { DiskHealth, type DiskReport, diskProbe, errnoOf } from '../../src/cache/disk-health.ts';
 import { Errno } from '../../src/errors/errno.ts';
-import { ManualClock } from '../vfs/mounted.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 
 class Watched {
   readonly clock = new ManualClock();

@@ -8,7 +8,7 @@ import {
   type WaterMarks,
 } from '../../src/cache/eviction.ts';
 import { EXTENT_BYTES, ExtentUses } from '../../src/cache/extent-uses.ts';
-import { ManualClock } from '../vfs/mounted.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 
 /** A cache of whole extents, so that bytes are easily counted. */
 class Cache implements WaterMarks {

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type Amount, bytesOf, type DiskSizes, diskSizes, Space } from '../../src/cache/space.ts';
-import { ManualClock } from '../vfs/mounted.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 
 const isImage = (name: string) => /^[0-9a-f]{32}$/.test(name);
 const MIB = 1024 * 1024;
