@@ -184,7 +184,8 @@ class Opening {
       this.#problems.push({ kind: 'cache', what: message, toDo });
       return;
     }
-    const mount = { mountpoint: mountpoint ?? '', source: source ?? '', device: '' };
+    const at = mountpoint ?? '';
+    const mount = { mountpoint: at, mountpoints: [at], source: source ?? '', userId: undefined };
     this.#daemon({ client: client.value, mount, path: '', typed: mount.mountpoint });
   }
 

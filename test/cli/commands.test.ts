@@ -148,12 +148,17 @@ describe('a command that finds no daemon', () => {
       sockets: () => [{ path: world.socket, owner: owner + 1 }],
     };
     assert.equal((await world.gvfs('status', '/mnt/vm')).status, 3);
+    world.shell.mounts = { ...world.shell.mounts, uid: owner + 2 };
+    const ran = await world.gvfs('status', '/mnt/vm');
+    assert.match(ran.err, /^gvfs: \/mnt\/vm is another user's mount: run gvfs as/);
+    assert.equal(ran.status, 1);
   });
 
   it("says that it is another user's", async () => {
     await using world = await fakeWorld();
     chmodSync(world.directory, 0o755);
     const nobody = 65_534;
+    world.shell.mounts = { ...world.shell.mounts, uid: nobody };
     process.seteuid?.(nobody);
     try {
       const ran = await world.gvfs('status', '/mnt/vm');

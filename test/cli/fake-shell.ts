@@ -69,6 +69,7 @@ export async function fakeWorld(mountinfo = oneMount): Promise<FakeWorld> {
     workingDirectory: '/',
     mounts: {
       lines: async () => parseMounts(mountinfo),
+      uid: owner,
       sockets: () => [{ path: place.socket, owner }],
     },
     clock: systemClock,

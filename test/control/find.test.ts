@@ -17,6 +17,8 @@ const mounts = parseMounts(`22 1 254:0 / / rw,relatime - ext4 /dev/vda1 rw
 46 45 0:55 / /mnt/hidden rw - ext4 /dev/vdb rw
 47 41 0:56 / /mnt/vm/nested rw - fuse.gvfs images:/nested rw
 48 22 0:57 / /mnt/w\u00f6rter rw - fuse.gvfs images:/w rw
+49 22 0:50 /a /srv/bind rw - fuse.gvfs images:/vm rw,user_id=0,group_id=0,allow_other
+50 22 0:50 / /srv/whole rw - fuse.gvfs images:/vm rw,user_id=0,group_id=0,allow_other
 `);
 const links: Readonly<Record<string, string>> = {
   '/home/u/vm': '/mnt/vm',
@@ -54,6 +56,23 @@ describe('the mount of a path', () => {
       assert.deepEqual([found?.mount.mountpoint, found?.path], [mountpoint, within]);
     });
   }
+
+  it('may be seen in other places, and in part', () => {
+    const part = findMount(Buffer.from('/srv/bind/b.img'), '/', mounts, readLink([]));
+    assert.deepEqual(part, {
+      mount: {
+        mountpoint: '/srv/bind',
+        source: 'images:/vm',
+        mountpoints: ['/mnt/vm', '/srv/whole'],
+        userId: 0,
+      },
+      path: 'a/b.img',
+    });
+    const whole = findMount(Buffer.from('/srv/whole/b.img'), '/', mounts, readLink([]));
+    assert.equal(whole?.path, 'b.img');
+    assert.deepEqual(whole?.mount.mountpoints, ['/srv/whole', '/mnt/vm']);
+    assert.equal(findMount(Buffer.from('/mnt/vm2'), '/', mounts, readLink([]))?.mount.userId, 1000);
+  });
 
   it('keeps bytes that are no UTF-8', () => {
     const path = Buffer.concat([Buffer.from('/mnt/vm/a'), Buffer.from([0xff]), Buffer.from('%')]);

@@ -5,6 +5,9 @@
  * A path is walked name by name, as the kernel does, but below a gvfs mountpoint nothing is looked
  * at: a mount whose server is away would hang us. Paths are bytes, held as Latin-1 strings here,
  * one character a byte.
+ *
+ * A mount may be seen in several places (mount --bind), and in part: the same device tells, and
+ * the daemon knows one of the places.
  */
 import { readlinkSync } from 'node:fs';
 import type { MountLine } from '../../fuse/mountinfo.ts';
@@ -14,24 +17,32 @@ import { printable } from '../../observe/printable.ts';
 const TYPE = 'fuse.gvfs';
 
 export interface FoundMount {
+  /** Where the path found it. */
   readonly mountpoint: string;
   readonly source: string;
-  readonly device: string;
+  /** Where the daemon may have mounted it: the same place, if it is in one place only. */
+  readonly mountpoints: readonly string[];
+  /** Whose daemon serves it; undefined where the kernel does not tell. */
+  readonly userId: number | undefined;
 }
 
 export interface FoundPath {
   readonly mount: FoundMount;
-  /** Relative to the mountpoint, as the schema has paths. */
+  /** Relative to the root of the mount, as the schema has paths. */
   readonly path: string;
 }
 
 /** Reads a link outside of our mounts; undefined where there is none. */
 export type ReadLink = (path: Buffer) => Buffer | undefined;
 
-/** Our mounts that are visible: a later line at the same place hides an earlier one. */
+/** Our mounts, each once: a later line at the same place hides an earlier one. */
 export function gvfsMounts(mounts: readonly MountLine[]): FoundMount[] {
-  const last = new Map(mounts.map((line) => [line.mountpoint, line]));
-  return [...last.values()].filter(({ type }) => type === TYPE).map(mountOf);
+  const visible = new Map(mounts.map((line) => [line.mountpoint, line]));
+  const ours = new Map<string, MountLine>();
+  for (const line of visible.values()) {
+    if (line.type === TYPE && !ours.has(line.device)) ours.set(line.device, line);
+  }
+  return [...ours.values()].map((line) => mountOf(line, mounts));
 }
 
 /** As Linux: more links than these are a loop. */
@@ -69,7 +80,7 @@ export function findMount(
     if (target.startsWith('/')) names.length = 0;
     todo.push(...target.split('/').reverse());
   }
-  return ofMount(names, visible);
+  return ofMount(names, visible, mounts);
 }
 
 type Visible = ReadonlyMap<string, MountLine>;
@@ -80,19 +91,28 @@ function isWithin(names: readonly string[], visible: Visible): boolean {
 }
 
 /** What the longest mountpoint says, if it is ours: another's may lie within. */
-function ofMount(names: readonly string[], visible: Visible): FoundPath | undefined {
+function ofMount(
+  names: readonly string[],
+  visible: Visible,
+  mounts: readonly MountLine[],
+): FoundPath | undefined {
   for (let length = names.length; length >= 0; length -= 1) {
     const line = visible.get(pathOf(names, length));
     if (line === undefined) continue;
     if (line.type !== TYPE) return undefined;
-    const path = printable(Buffer.from(names.slice(length).join('/'), 'latin1'));
-    return { mount: mountOf(line), path };
+    const within = [...latin1(line.root).split('/'), ...names.slice(length)];
+    const path = within.filter((name) => name !== '').join('/');
+    return { mount: mountOf(line, mounts), path: printable(Buffer.from(path, 'latin1')) };
   }
   return undefined;
 }
 
-function mountOf({ mountpoint, source, device }: MountLine): FoundMount {
-  return { mountpoint, source, device };
+function mountOf(found: MountLine, mounts: readonly MountLine[]): FoundMount {
+  const { mountpoint, source, userId } = found;
+  const whole = mounts.filter((line) => line.device === found.device && line.root === '/');
+  const others = whole.map((line) => line.mountpoint).filter((at) => at !== mountpoint);
+  const own = found.root === '/' ? [mountpoint] : [];
+  return { mountpoint, source, mountpoints: [...own, ...new Set(others)], userId };
 }
 
 function pathOf(names: readonly string[], length: number): string {

@@ -13,7 +13,7 @@ import { possibleSocketPaths } from './socket-path.ts';
 export interface Reached {
   readonly client: ControlClient;
   readonly mount: FoundMount;
-  /** Relative to the mountpoint, as the schema has paths. */
+  /** Relative to the root of the mount, as the schema has paths. */
   readonly path: string;
 }
 
@@ -29,17 +29,22 @@ export type ReachError =
 /** Where mounts and sockets are looked for. */
 export interface Mounts {
   lines(): Promise<readonly MountLine[]>;
+  /** Who asks. */
+  readonly uid: number;
   /** Where the socket of a mount may be, and of which user its directory has to be. */
   sockets(mount: FoundMount): readonly { readonly path: string; readonly owner: number }[];
 }
 
 export function systemMounts(surroundings: Surroundings): Mounts {
-  const owners = [...new Set([surroundings.uid, 0])];
+  const { uid } = surroundings;
   return {
     lines: readMounts,
-    sockets: ({ mountpoint }) =>
-      owners.flatMap((owner) =>
-        possibleSocketPaths(mountpoint, owner, surroundings).map((path) => ({ path, owner })),
+    uid,
+    sockets: ({ mountpoints, userId }) =>
+      (userId === undefined ? [...new Set([uid, 0])] : [userId]).flatMap((owner) =>
+        mountpoints
+          .flatMap((mountpoint) => possibleSocketPaths(mountpoint, owner, surroundings))
+          .map((path) => ({ path, owner })),
       ),
   };
 }
@@ -67,8 +72,12 @@ export async function reachMount(
   mounts: Mounts,
 ): Promise<Result<ControlClient, ReachError>> {
   const { mountpoint, source } = mount;
-  let failed: ReachError = { kind: 'noDaemon', mountpoint, source };
-  for (const { path, owner } of mounts.sockets(mount)) {
+  const sockets = mounts.sockets(mount);
+  const isOurs = mounts.uid === 0 || sockets.some(({ owner }) => owner === mounts.uid);
+  let failed: ReachError = isOurs
+    ? { kind: 'noDaemon', mountpoint, source }
+    : { kind: 'notYours', mountpoint };
+  for (const { path, owner } of sockets) {
     // In a directory that others may write, anybody may have put it there.
     if (!isPrivate(dirname(path), owner)) continue;
     const client = await connectTo(path);
