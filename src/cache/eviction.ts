@@ -83,7 +83,7 @@ export interface EvictionTotals {
 }
 
 /** Looked at in one turn of the event loop: extents, where one whose pages are counted is 64. */
-const WORK_A_TURN = 32 * 1024;
+const WORK_A_TURN = 16 * 1024;
 const WORK_OF_COUNTING = 64;
 /** Extents chosen in one search: as many as are worth one walk through all images. */
 const CHOSEN_AT_ONCE = 512;

@@ -270,9 +270,9 @@ test('a turn looks at few extents, however large the images', async () => {
   for (let i = 0; i < 1000; i++) cache.image(`small ${i}`, 8);
   assert.equal(await cache.eviction.makeRoom(EXTENT_BYTES), EXTENT_BYTES);
   assert.deepEqual(cache.gone, ['small 0:0']);
-  // Each is a look at the masks of 64 blocks: 32 thousand of them in a turn.
-  assert.ok(cache.mostLooks <= 513, `${cache.mostLooks} looks in one turn`);
-  assert.ok(cache.turns > extents / (32 * 1024));
+  // Each is a look at the masks of 64 blocks: 16 thousand of them in a turn.
+  assert.ok(cache.mostLooks <= 257, `${cache.mostLooks} looks in one turn`);
+  assert.ok(cache.turns > extents / (16 * 1024));
 });
 
 test('extents that hold nothing are looked at once', async () => {
