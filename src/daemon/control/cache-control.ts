@@ -1,12 +1,12 @@
 /**
  * The disk cache as the control socket wants it.
  */
-import { err, ok, type Result } from '../../base/result.ts';
+import { err, ok } from '../../base/result.ts';
 import type { CatalogueLine } from '../../cache/catalogue.ts';
 import type { DiskCache } from '../../cache/disk-cache.ts';
 import { fileIdOf } from '../../cache/file-id.ts';
 import type { Image } from '../../cache/image.ts';
-import { type FsError, localError } from '../../errors/fs-error.ts';
+import { localError } from '../../errors/fs-error.ts';
 import type { ControlledCache, ControlledImage } from './controlled.ts';
 import type { ImageLine } from './schema.ts';
 
@@ -21,28 +21,14 @@ export function controlledCache(cache: DiskCache): ControlledCache {
       const image = cache.find(file);
       return image === undefined ? undefined : controlledImage(image);
     },
-    async setPinned(id, pinned) {
-      const image = cache.findById(id);
-      if (image === undefined) return notOpen('pin');
-      const errno = await image.setPinned(pinned);
-      return errno === 0 ? ok(undefined) : err(localError('EIO', 'pin', `errno ${errno}`));
-    },
+    setPinned: (id, pinned) => cache.setPinned(id, pinned),
     async evict(id) {
       const evicted = await cache.evict(id);
       if (evicted.ok) return ok({ freedBytes: evicted.value });
       const { errno, message } = evicted.error;
       return errno === 'EBUSY' ? ok({ freedBytes: 0, why: `it is ${message}` }) : evicted;
     },
-    async verify(id, watch) {
-      const image = cache.findById(id);
-      if (image === undefined) return notOpen('verify');
-      const { sizeBytes } = image.report();
-      const { presentBytes, damagedBytes } = await image.verify(
-        { offset: 0, length: sizeBytes },
-        watch,
-      );
-      return ok({ checkedBytes: presentBytes + damagedBytes, damagedBytes });
-    },
+    verify: (id, watch) => cache.verify(id, watch),
   };
 }
 
@@ -67,8 +53,4 @@ function controlledImage(image: Image): ControlledImage {
     },
     pageStates: (parts) => image.pageStates(parts),
   };
-}
-
-function notOpen(operation: string): Result<never, FsError> {
-  return err(localError('EBUSY', operation, 'the image is not open'));
 }

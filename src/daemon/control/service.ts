@@ -169,6 +169,7 @@ export class Service {
             call.progress({ path, doneBytes: before + doneBytes, totalBytes });
           },
         });
+        if (call.signal.aborted) return cancelled;
         if (!verified.ok) return failureOf(verified.error, call.signal);
         checkedBytes += verified.value.checkedBytes;
         damagedBytes += verified.value.damagedBytes;
