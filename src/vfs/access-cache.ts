@@ -33,6 +33,11 @@ export function knownAccess(
   return answer.granted & wanted;
 }
 
+/** Whether what is kept is of the inode's `version`. */
+export function isForVersion(state: AccessState, version: number): boolean {
+  return state.version === version;
+}
+
 /** Keeps an answer of the server's. */
 export function learnAccess(
   state: AccessState,
@@ -41,11 +46,21 @@ export function learnAccess(
   asked: number,
   granted: number,
 ): void {
+  learnAccessByKey(state, version, credentialsKey(as), asked, granted);
+}
+
+/** The same of a caller that is known by its `credentialsKey`. */
+export function learnAccessByKey(
+  state: AccessState,
+  version: number,
+  key: string,
+  asked: number,
+  granted: number,
+): void {
   if (state.version !== version) {
     state.callers.clear();
     state.version = version;
   }
-  const key = credentialsKey(as);
   const earlier = state.callers.get(key) ?? { asked: 0, granted: 0 };
   state.callers.delete(key);
   state.callers.set(key, {

@@ -18,9 +18,17 @@
  * A5  A change is ours, and what is cached of the inode stays valid, only if the attributes just
  *     before it (wcc) are the known ones. Otherwise `contentVersion` moves: the names of a
  *     directory, the pages of a file are no longer believed.
+ * A6  `othersVersion` moves only when another's change is proved: an answer that no call of ours
+ *     explains, or attributes before a lone change of ours that are not the known ones. Of changes
+ *     of ours that overlap nobody can tell whose it was: it counts as ours, as with Linux's client.
+ *     A rename, link or unlink of ours moves the ctime untold: the next answer with the known size
+ *     and mtime is explained by it.
+ * A7  A frozen inode stays what it was: its file is read as it was, and what the server has now is
+ *     another inode's.
  *
- * How long: a tenth of the time since the last change (ctime), within nfs(5)'s acregmin/acregmax
- * or acdirmin/acdirmax, counted from when the call was sent.
+ * How long: in a shared session a tenth of the time since the last change (ctime), within nfs(5)'s
+ * acregmin/acregmax or acdirmin/acdirmax, counted from when the call was sent, and for as long as
+ * the server is away; in other sessions until they are known to have changed.
  */
 import { assert } from '../base/assert.ts';
 import type { Ino } from '../base/brand.ts';
@@ -54,8 +62,17 @@ export interface AttributeState {
   changesInFlight: number;
   /** Moves when the content (bytes, names) may have changed otherwise than by us. */
   contentVersion: number;
+  /** Moves when another has changed the inode for certain (A6). */
+  othersVersion: number;
   /** Moves when what callers are allowed may have changed. */
   accessVersion: number;
+  /**
+   * When a change of ours that moves the ctime untold was answered (A6): Infinity while it is under
+   * way; undefined once an answer has told the ctime.
+   */
+  ctimeMovedSerial: number | undefined;
+  /** A7 */
+  frozen: boolean;
 }
 
 /** What a change did to the size, for servers that do not tell. */
@@ -67,19 +84,30 @@ export interface SizeEffect {
 /** Who is to know of what the attributes tell. */
 export interface AttributeWatcher {
   changedByOthers(ino: Ino, sizeToo: boolean): void;
+  /** Another has changed the inode: must it stay what it was (A7)? */
+  mustFreeze?(ino: Ino): boolean;
+  /** Something is known that was not. */
+  learned?(): void;
   /** The directory could be searched by everybody, and now it cannot. */
   searchNarrowed(ino: Ino): void;
 }
 
 type Policy = Pick<
   VfsOptions,
-  'acregminMs' | 'acregmaxMs' | 'acdirminMs' | 'acdirmaxMs' | 'attributeCaching'
+  'acregminMs' | 'acregmaxMs' | 'acdirminMs' | 'acdirmaxMs' | 'attributeCaching' | 'session'
 >;
+
+/** Ten years: what has no other end. */
+const FOREVER_MS = 315_360_000_000;
+/** What is believed only because the server is away: soon to be asked for again. */
+const AWAY_MS = 1_000;
 
 export class AttributeCache {
   readonly #policy: Policy;
   readonly #clock: Clock;
   readonly #watcher: AttributeWatcher;
+  /** While the server is away what is known is believed, however old it is. */
+  serverIsAway = false;
   #serial = 0;
 
   constructor(policy: Policy, clock: Clock, watcher: AttributeWatcher) {
@@ -99,7 +127,10 @@ export class AttributeCache {
       changesBegun: 0,
       changesInFlight: 0,
       contentVersion: 0,
+      othersVersion: 0,
       accessVersion: 0,
+      ctimeMovedSerial: undefined,
+      frozen: false,
     };
   }
 
@@ -112,7 +143,9 @@ export class AttributeCache {
   /** For how long `known` may still be believed, in ms; 0 when it is to be asked for. */
   remainingMs(state: AttributeState): number {
     if (state.known === undefined) return 0;
-    return Math.max(0, state.freshUntilMs - this.#clock.monotonicMs());
+    if (state.frozen) return FOREVER_MS;
+    const remainingMs = state.freshUntilMs - this.#clock.monotonicMs();
+    return Math.max(this.serverIsAway ? AWAY_MS : 0, remainingMs);
   }
 
   isFresh(state: AttributeState): boolean {
@@ -124,6 +157,32 @@ export class AttributeCache {
     state.freshUntilMs = 0;
   }
 
+  /** A change of ours that tells nothing of the inode is about to move its ctime (A6). */
+  ctimeMoves(state: AttributeState): void {
+    state.ctimeMovedSerial = Number.POSITIVE_INFINITY;
+  }
+
+  /** That change was answered. */
+  ctimeMoved(state: AttributeState): void {
+    this.#serial += 1;
+    state.ctimeMovedSerial = this.#serial;
+    state.learnedSerial = this.#serial;
+    this.expire(state);
+  }
+
+  /** Whether `known` is what the server has, but for others' changes. */
+  isCertain(state: AttributeState): boolean {
+    const { known, unsure, ctimeMovedSerial, changesInFlight, frozen } = state;
+    const isTold = known !== undefined && !unsure && ctimeMovedSerial === undefined;
+    return isTold && changesInFlight === 0 && !frozen;
+  }
+
+  /** What an earlier session knew. */
+  recall(state: AttributeState, known: Attributes): void {
+    if (state.known !== undefined || state.changesInFlight > 0) return;
+    this.#learn(state, known, this.stamp(), true);
+  }
+
   /** Whether no local change has been in flight since `stamp`. */
   undisturbed(state: AttributeState, stamp: Stamp): boolean {
     return state.changesInFlight === 0 && state.changedSerial < stamp.serial;
@@ -131,7 +190,7 @@ export class AttributeCache {
 
   /** Takes in an answer's attributes; true when they are what is known now (A1, A2). */
   observe(state: AttributeState, attributes: Attributes | undefined, stamp: Stamp): boolean {
-    if (attributes === undefined) return false;
+    if (attributes === undefined || state.frozen) return false;
     const { known } = state;
     if (known !== undefined) {
       if (state.changesInFlight > 0) return false;
@@ -139,8 +198,12 @@ export class AttributeCache {
       if (!later && attributes.ctimeNs <= known.ctimeNs) {
         return sameMoment(attributes, known) && this.undisturbed(state, stamp);
       }
-      if (!sameMoment(attributes, known) && !state.unsure) {
-        this.#watcher.changedByOthers(state.ino, attributes.size !== known.size);
+      if (!sameMoment(attributes, known) && !isExplained(state, attributes, known)) {
+        if (this.#watcher.mustFreeze?.(state.ino) === true) {
+          state.frozen = true;
+          return false;
+        }
+        this.#changedByOthers(state, attributes.size !== known.size);
       }
     }
     this.#learn(state, attributes, stamp, false);
@@ -168,8 +231,10 @@ export class AttributeCache {
     const { known } = state;
     const { before } = wcc ?? {};
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
-    if (alone && known !== undefined && before !== undefined && !ours && !state.unsure) {
-      this.#watcher.changedByOthers(state.ino, before.size !== known.size);
+    if (alone && known !== undefined && before !== undefined && !ours) {
+      if (!isExplained(state, before, known)) {
+        this.#changedByOthers(state, before.size !== known.size);
+      }
     }
     const after = wcc?.after;
     if (after === undefined) {
@@ -186,6 +251,11 @@ export class AttributeCache {
     state.changedSerial = this.#serial;
     state.learnedSerial = this.#serial;
     return ours;
+  }
+
+  #changedByOthers(state: AttributeState, sizeToo: boolean): void {
+    state.othersVersion += 1;
+    this.#watcher.changedByOthers(state.ino, sizeToo);
   }
 
   #applyBlindly(state: AttributeState, effect: SizeEffect): void {
@@ -213,14 +283,17 @@ export class AttributeCache {
     this.#serial += 1;
     state.known = attributes;
     state.unsure = false;
+    if (stamp.serial > (state.ctimeMovedSerial ?? 0)) state.ctimeMovedSerial = undefined;
     state.learnedSerial = this.#serial;
     state.freshUntilMs = stamp.sentAtMs + this.#lifetimeMs(attributes);
     const narrowed = known !== undefined && maySearch(known) && !maySearch(attributes);
     if (narrowed && known.type === 'directory') this.#watcher.searchNarrowed(state.ino);
+    if (known === undefined || !sameMoment(known, attributes)) this.#watcher.learned?.();
   }
 
   #lifetimeMs(attributes: Attributes): number {
     if (!this.#policy.attributeCaching) return 0;
+    if (this.#policy.session !== 'shared') return FOREVER_MS;
     const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs } = this.#policy;
     const isDirectory = attributes.type === 'directory';
     const minMs = isDirectory ? acdirminMs : acregminMs;
@@ -233,6 +306,13 @@ export class AttributeCache {
 /** Whether everybody may search the directory. */
 export function maySearch({ mode }: Attributes): boolean {
   return (mode & 0o111) === 0o111;
+}
+
+/** Whether what differs from what is known may be our own doing. */
+function isExplained(state: AttributeState, seen: WccAttributes, known: Attributes): boolean {
+  if (state.unsure) return true;
+  const isMoved = state.ctimeMovedSerial !== undefined;
+  return isMoved && seen.size === known.size && seen.mtimeNs === known.mtimeNs;
 }
 
 /** Whether two views of an inode are of one moment, as far as NFSv3 can tell. */

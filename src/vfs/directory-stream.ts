@@ -8,11 +8,13 @@
  * D3  When the server no longer knows a cookie, the directory is read from its start, without the
  *     names that were already given.
  * D4  Pages come on demand, and the next one while the kernel takes the present one.
+ * D5  A whole reading of one moment is remembered. It answers the next one where nobody else
+ *     changes the directory, or while the server is away, and nothing of it was changed by us.
  */
 import type { FileHandle } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
-import type { Stamp } from './attribute-cache.ts';
+import type { AttributeState, Stamp } from './attribute-cache.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import { nameKey } from './names.ts';
@@ -34,6 +36,17 @@ export interface FoundEntry {
   /** The directory's content version that the page is true of, if it is known to be. */
   readonly version: number | undefined;
 }
+
+/** A directory's names, of one moment (D5). */
+export interface Listing {
+  readonly version: number;
+  /** Changes of ours that had been begun when it was read. */
+  readonly changesBegun: number;
+  readonly entries: readonly Omit<ListedEntry, 'found'>[];
+}
+
+/** More names than these are not remembered. */
+const maxListed = 10_000;
 
 /** How often one reading may be started again (D3), for servers that forget every cookie. */
 const maxRestarts = 8;
@@ -57,6 +70,9 @@ export class DirectoryStream {
   /** While names that were given are skipped (D3). */
   #given: Set<string> | undefined;
   #restarts = 0;
+  /** Changes of ours when the reading began; undefined: it is of no one moment, or not from here. */
+  #changesBegun: number | undefined;
+  #version: number | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(state: MountState, directory: Inode, as: Credentials) {
@@ -84,6 +100,7 @@ export class DirectoryStream {
   /** The entry at a position, or undefined at the end of the directory. */
   async entryAt(index: number, plus: boolean): Outcome<ListedEntry | undefined> {
     this.#plus = plus;
+    if (index >= this.#entries.length && !this.#atEnd) this.#recall();
     while (index >= this.#entries.length && !this.#atEnd) {
       const more = await this.#readPage();
       if (!more.ok) return more;
@@ -99,6 +116,10 @@ export class DirectoryStream {
   }
 
   async #readPage(): Outcome<void> {
+    if (this.#cookie === 0n && this.#given === undefined) {
+      this.#changesBegun = this.#directory.attributes.changesBegun;
+      this.#version = undefined;
+    }
     const page = await (this.#next ?? this.#fetch());
     this.#next = undefined;
     if (!page.ok) {
@@ -124,8 +145,38 @@ export class DirectoryStream {
     this.#atEnd = answer.eof;
     this.#cookie = last?.cookie ?? this.#cookie;
     this.#verifier = answer.verifier;
+    this.#remember(page.value.version);
     if (!this.#atEnd) this.#next = this.#fetch();
     return ok(undefined);
+  }
+
+  /** D5 */
+  #recall(): void {
+    const { listing, attributes } = this.#directory;
+    const { session } = this.#state.options;
+    if (this.#entries.length > 0 || this.#next !== undefined || listing === undefined) return;
+    if (session === 'shared' && !this.#state.isAway) return;
+    if (!this.#state.attributes.isFresh(attributes)) return;
+    if (!isOf(listing, attributes)) return;
+    this.#entries = listing.entries.map((entry) => ({ ...entry, found: undefined }));
+    this.#atEnd = true;
+  }
+
+  /** A page was taken that is true of the directory's `version`. */
+  #remember(version: number | undefined): void {
+    if (this.#state.images === undefined || this.#changesBegun === undefined) return;
+    this.#version ??= version;
+    const isOne = version !== undefined && version === this.#version && this.#given === undefined;
+    if (!isOne || this.#entries.length > maxListed) {
+      this.#changesBegun = undefined;
+      return;
+    }
+    if (!this.#atEnd) return;
+    const entries = this.#entries.map(({ name, fileid, type }) => ({ name, fileid, type }));
+    const listing = { version, changesBegun: this.#changesBegun, entries };
+    if (!isOf(listing, this.#directory.attributes)) return;
+    this.#directory.listing = listing;
+    this.#state.knowledge?.touched();
   }
 
   async #fetch(): Outcome<Page> {
@@ -156,6 +207,10 @@ export class DirectoryStream {
     }
     return server.readdir(this.#as, file, ...position);
   }
+}
+
+function isOf(listing: Listing, { contentVersion, changesBegun }: AttributeState): boolean {
+  return listing.version === contentVersion && listing.changesBegun === changesBegun;
 }
 
 function listed(entry: DirectoryEntry, page: Page): ListedEntry {

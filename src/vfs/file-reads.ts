@@ -14,12 +14,18 @@ import type { Inode } from './inodes.ts';
 import type { KeptRange } from './kept-bytes.ts';
 import type { MountState } from './mount-state.ts';
 import type { Outcome, ReadReply } from './operations.ts';
-import type { ReadOk } from './ports.ts';
+import type { Fetched, ReadOk } from './ports.ts';
 
 /** Bytes from `start`, in pieces without a gap, and where the server's file ended, if it did. */
 interface Stretch {
   readonly pieces: readonly ReadOk[];
   readonly end: number;
+}
+
+/** Views, and how their memory is given back. */
+interface Gathered {
+  readonly parts: readonly Buffer[];
+  readonly releases: readonly (() => void)[];
 }
 
 /** How often a READ that ends too early is tried before it is an error. */
@@ -40,16 +46,48 @@ export async function readFile(
     end = Math.min(end, known.size);
   }
   if (end <= offset) return ok(reply([], []));
+  const read = await gather(state, as, inode, offset, end);
+  return read.ok ? ok(reply(read.value.parts, read.value.releases)) : read;
+}
 
+/**
+ * The same in one piece of memory, for the cache: [offset, offset + length) as the file has it now,
+ * less only where the file ends.
+ */
+export async function fetchRange(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  offset: number,
+  length: number,
+): Outcome<Fetched> {
+  const read = await gather(state, as, inode, offset, offset + length);
+  if (!read.ok) return read;
+  const { parts, releases } = read.value;
+  const release = () => {
+    for (const one of releases) one();
+  };
+  const [first] = parts;
+  if (first === undefined || parts.length === 1) {
+    return ok({ bytes: first ?? Buffer.alloc(0), release });
+  }
+  const bytes = Buffer.concat(parts);
+  release();
+  return ok({ bytes, release: () => undefined });
+}
+
+/** Views of the bytes from `offset` to `end`, or to where the file ends before. */
+async function gather(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  offset: number,
+  end: number,
+): Outcome<Gathered> {
   for (let attempt = 1; attempt <= maxAttempts; attempt++) {
     const kept = state.writes.keptWithin(inode, offset, end);
     if (covers(kept, offset, end)) {
-      return ok(
-        reply(
-          kept.map(({ bytes }) => bytes),
-          holdsOf(kept),
-        ),
-      );
+      return ok({ parts: kept.map(({ bytes }) => bytes), releases: holdsOf(kept) });
     }
     const fetched = await fetch(state, as, inode, offset, end);
     if (!fetched.ok) {
@@ -60,7 +98,7 @@ export async function readFile(
     const releases = [...holdsOf(kept), ...pieces.map((piece) => () => piece.release())];
     const complete = reached >= end;
     if (complete || (await endsAt(state, as, inode, reached))) {
-      return ok(reply(overlay(pieces, offset, kept), releases));
+      return ok({ parts: overlay(pieces, offset, kept), releases });
     }
     for (const release of releases) release();
     // What the server lost in a restart may be what is missing.

@@ -1,25 +1,35 @@
 /**
- * The file-system meaning of gvfs in `nocache` mode: every read and write goes to the server, and
- * what is believed in between is attributes and names, for nfs(5)'s times.
+ * The file-system meaning of gvfs. Without a cache every read and write goes to the server, and
+ * what is believed in between is attributes and names, for nfs(5)'s times; with one, bytes come
+ * from the cache's images where they have them. What is believed for how long is the session's.
  *
  * This file is the door: it checks names, node ids and the session's state, and each operation's
  * meaning is in the module it is passed on to.
  */
-import type { Ino, Name } from '../base/brand.ts';
+import type { HandleId, Ino, Name } from '../base/brand.ts';
 import type { Clock } from '../base/clock.ts';
+import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import type { VfsEvents } from './events.ts';
 import type { Inode } from './inodes.ts';
+import { type Located, locate, type OpenFileLine, openFiles, withImage } from './inspection.ts';
 import { opendir, readdir, releasedir } from './listing.ts';
 import { lookup } from './lookup.ts';
-import { MountState } from './mount-state.ts';
+import { type MountParts, MountState } from './mount-state.ts';
 import { checkName } from './names.ts';
 import { link, mkdir, mknod, rename, rmdir, symlink, unlink } from './naming.ts';
 import * as files from './open-files.ts';
-import type { Attr, Caller, Dirent, FileSystem, Outcome } from './operations.ts';
+import {
+  type Attr,
+  type Caller,
+  type Dirent,
+  type FileSystem,
+  type Outcome,
+  ROOT_INO,
+} from './operations.ts';
 import { defaultVfsOptions, type VfsOptions } from './options.ts';
-import { Access, type ImageServer } from './ports.ts';
+import { Access, type CachedImage, type FsStat, type ImageServer } from './ports.ts';
 import { setAttributes } from './set-attributes.ts';
 import { removeHiddenName } from './silly-rename.ts';
 
@@ -34,20 +44,44 @@ export interface VfsFigures {
   readonly openHandles: number;
   /** Bytes in flight to the server, and acknowledged ones that are not committed. */
   readonly heldBytes: number;
+  /** Images of the cache that somebody needs, and those that the kernel reads by itself. */
+  readonly openImages: number;
+  readonly passthroughImages: number;
 }
+
+export type { Located, MountParts, OpenFileLine };
 
 export interface NfsFileSystem extends FileSystem {
   figures(): VfsFigures;
+  /**
+   * Takes in what an earlier session knew of the export, where this session may believe it
+   * (exclusive, readonly). To be called before anything else is asked.
+   */
+  recall(): Promise<void>;
+  /**
+   * The server does not answer any more, or does again. While it is away what is known is believed,
+   * however old, and calls that only wait to have it confirmed go on at once.
+   */
+  serverState(now: 'away' | 'back'): void;
+  /** Walks from the root; symbolic links are not followed. May wait for the server. */
+  locate(as: Credentials, path: readonly Name[]): Outcome<Located>;
+  /** Runs `use` with the file's image open, if `as` may read the file. */
+  withImage<T>(as: Credentials, ino: Ino, use: (image: CachedImage) => Promise<T>): Outcome<T>;
+  /** What programs have open. */
+  openFiles(): OpenFileLine[];
 }
 
-/** Options that are not given have nfs(5)'s defaults. */
+/** Options that are not given have nfs(5)'s defaults. Without `cache` nothing is cached. */
 export function createFileSystem(
   server: ImageServer,
   options: Partial<VfsOptions>,
   clock: Clock,
   events: VfsEvents = {},
+  parts: MountParts = {},
 ): NfsFileSystem {
-  const state = new MountState(server, { ...defaultVfsOptions, ...options }, clock, events);
+  const all = { ...defaultVfsOptions, ...options };
+  const state = new MountState(server, all, clock, events, parts);
+  let lastStat: FsStat | undefined;
   const closed: FsError = {
     errno: 'ENOTCONN',
     code: 'CLOSED',
@@ -81,11 +115,16 @@ export function createFileSystem(
 
   /** Runs an operation that changes something. */
   function changing<T>(operation: string, run: () => Outcome<T>): Outcome<T> {
-    return state.options.readOnly ? Promise.resolve(err(localError('EROFS', operation))) : run();
+    if (state.options.readOnly) return Promise.resolve(err(localError('EROFS', operation)));
+    return state.changing(run);
   }
 
   async function getattr(caller: Caller, ino: Ino): Outcome<Attr> {
     return on(ino, 'getattr', async (inode) => {
+      // A mount that comes up without its server: there is nothing that could be waited for.
+      if (ino === ROOT_INO && state.isAway && inode.attributes.known === undefined) {
+        return err(localError('EIO', 'getattr', 'the server is away, and nothing is known of it'));
+      }
       const attributes = await state.freshAttributes(caller.credentials, inode);
       return attributes.ok ? ok(state.attr(inode, attributes.value)) : attributes;
     });
@@ -112,12 +151,26 @@ export function createFileSystem(
 
   async function readlink(caller: Caller, ino: Ino): Outcome<Buffer> {
     return on(ino, 'readlink', async (inode) => {
+      const { target } = inode;
+      const isBelieved = state.isAway || state.options.session !== 'shared';
+      if (isBelieved && target !== undefined && state.attributes.isFresh(inode.attributes)) {
+        if (target.version === inode.attributes.contentVersion) return ok(target.bytes);
+      }
       const stamp = state.attributes.stamp();
       const result = await server.readlink(caller.credentials, inode.file);
       if (!result.ok) return state.failed(inode, result.error);
-      state.attributes.observe(inode.attributes, result.value.attributes, stamp);
-      return ok(Buffer.from(result.value.target));
+      const agreed = state.attributes.observe(inode.attributes, result.value.attributes, stamp);
+      const bytes = Buffer.from(result.value.target);
+      if (agreed && state.images !== undefined) {
+        inode.target = { bytes, version: inode.attributes.contentVersion };
+        state.knowledge?.touched();
+      }
+      return ok(bytes);
     });
+  }
+
+  function read(_caller: Caller, handle: HandleId, offset: number, length: number) {
+    return state.closing ? err(closed) : files.read(state, handle, offset, length);
   }
 
   function ifOpen<T>(run: () => Outcome<T>): Outcome<T> {
@@ -203,11 +256,13 @@ export function createFileSystem(
         ),
       ),
     open: (caller, ino, flags) =>
-      on(ino, 'open', (inode) => files.open(state, caller, inode, flags)),
-    read: (_caller, handle, offset, length) =>
-      ifOpen(() => files.read(state, handle, offset, length)),
+      on(ino, 'open', (inode) => {
+        const open = () => files.open(state, caller, inode, flags);
+        return files.truncates(flags) && !state.options.readOnly ? state.changing(open) : open();
+      }),
+    read,
     write: (_caller, handle, offset, payload) => {
-      if (!state.closing) return files.write(state, handle, offset, payload);
+      if (!state.closing) return state.changing(() => files.write(state, handle, offset, payload));
       payload.release();
       return Promise.resolve(err(closed));
     },
@@ -228,8 +283,11 @@ export function createFileSystem(
 
     statfs: ({ credentials }, ino) =>
       on(ino, 'statfs', async (inode) => {
-        const result = await server.fsstat(credentials, inode.file);
-        return result.ok ? result : state.failed(inode, result.error);
+        const asking = server.fsstat(credentials, inode.file);
+        const result = await state.unlessAway(asking, () => lastStat);
+        if (!result.ok) return state.failed(inode, result.error);
+        lastStat = result.value;
+        return result;
       }),
 
     close: () => close(state),
@@ -237,7 +295,18 @@ export function createFileSystem(
       inodes: state.inodes.size,
       openHandles: state.handles.size,
       heldBytes: state.writes.heldBytes,
+      openImages: state.images?.all().length ?? 0,
+      passthroughImages: state.images?.all().filter(({ isHeld }) => isHeld).length ?? 0,
     }),
+    recall: async () => state.knowledge?.recall(),
+    serverState: (now) => state.serverState(now),
+    locate: (as, path) =>
+      on(ROOT_INO, 'locate', () => {
+        const wrong = path.map((name) => checkName(name, 'locate')).find((checked) => !checked.ok);
+        return wrong?.ok === false ? Promise.resolve(wrong) : locate(state, as, path);
+      }),
+    withImage: (as, ino, use) => on(ino, 'image', (inode) => withImage(state, as, inode, use)),
+    openFiles: () => openFiles(state),
   };
 }
 
@@ -247,5 +316,7 @@ async function close(state: MountState): Promise<void> {
   await state.writes.settleAll();
   while (state.background.size > 0) await Promise.all(state.background);
   for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode, () => false);
+  await state.images?.close();
+  await state.knowledge?.close();
   state.names.clear();
 }

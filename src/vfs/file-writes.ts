@@ -57,7 +57,7 @@ export interface FileWrites {
   /** The last time that acknowledged bytes were given up, and why. */
   loss: { readonly serial: number; readonly error: FsError } | undefined;
   /** Leftovers of a closed file are being committed. */
-  settling: boolean;
+  settling: Promise<void> | undefined;
 }
 
 export interface WriteContext {
@@ -147,6 +147,7 @@ export class WriteBack {
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterRange(offset, offset + length);
     try {
+      const kept = await inode.image?.beginWrite(offset, length);
       const partBytes = Math.min(this.#context.server.limits.writeMax, overlapBytes);
       const parts: Outcome<number>[] = [];
       for (let at = 0; at < length; at += partBytes) {
@@ -154,7 +155,10 @@ export class WriteBack {
         const how = mayKeep ? stability : 'fileSync';
         parts.push(this.#writePart(inode, as, offset + at, bytes, memory, how));
       }
-      return await writtenFromStart(parts, partBytes);
+      const written = await writtenFromStart(parts, partBytes);
+      if (written.ok) await kept?.done(payload.bytes.subarray(0, written.value));
+      else await kept?.failed();
+      return written;
     } finally {
       leave();
       memory.drop();
@@ -179,12 +183,14 @@ export class WriteBack {
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterAlone();
     try {
-      const result = await change();
-      if (result.ok) {
-        writes.kept.cut(size, Number.POSITIVE_INFINITY);
-        this.#checkHolding(inode);
-      }
-      return result;
+      return await resizing(inode, size, async () => {
+        const result = await change();
+        if (result.ok) {
+          writes.kept.cut(size, Number.POSITIVE_INFINITY);
+          this.#checkHolding(inode);
+        }
+        return result;
+      });
     } finally {
       leave();
     }
@@ -192,14 +198,28 @@ export class WriteBack {
 
   /**
    * Runs `change`, which sets times and perhaps the size, alone in the file's lane and with all
-   * acknowledged bytes durable (W4).
+   * acknowledged bytes durable (W4). `size`: the one that it sets, if any.
    */
-  async whenDurable<T>(inode: Inode, change: () => Outcome<T>): Promise<Result<T, FsError>> {
+  async whenDurable<T>(
+    inode: Inode,
+    size: number | undefined,
+    change: () => Outcome<T>,
+  ): Promise<Result<T, FsError>> {
     const leave = await this.#writesOf(inode).lane.enterAlone();
     try {
       const committed = await this.#commit(inode, 'held');
       if (!committed.ok) return committed;
-      return await change();
+      return await (size === undefined ? change() : resizing(inode, size, change));
+    } finally {
+      leave();
+    }
+  }
+
+  /** Runs `work` with no change of the file's bytes in flight. */
+  async alone(inode: Inode, work: () => Promise<void>): Promise<void> {
+    const leave = await this.#writesOf(inode).lane.enterAlone();
+    try {
+      await work();
     } finally {
       leave();
     }
@@ -208,21 +228,23 @@ export class WriteBack {
   /** Commits, in the background and with some patience, what the last close left. */
   async settle(inode: Inode): Promise<void> {
     const { writes } = inode;
-    if (writes === undefined || writes.kept.isEmpty || writes.settling) return;
-    writes.settling = true;
-    try {
-      for (let attempt = 1; ; attempt++) {
-        const result = await this.commit(inode);
-        // A file that was opened again has someone to tell.
-        if (result.ok || writes.kept.isEmpty || inode.opens > 0) return;
-        if (attempt === leftoverAttempts) {
-          this.#giveUp(inode, result.error);
-          return;
-        }
-        await this.#pause(leftoverPauseMs * attempt);
+    if (writes === undefined || writes.kept.isEmpty) return;
+    writes.settling ??= this.#settle(inode, writes).finally(() => {
+      writes.settling = undefined;
+    });
+    await writes.settling;
+  }
+
+  async #settle(inode: Inode, writes: FileWrites): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const result = await this.commit(inode);
+      // A file that was opened again has someone to tell.
+      if (result.ok || writes.kept.isEmpty || inode.opens > 0) return;
+      if (attempt === leftoverAttempts) {
+        this.#giveUp(inode, result.error);
+        return;
       }
-    } finally {
-      writes.settling = false;
+      await this.#pause(leftoverPauseMs * attempt);
     }
   }
 
@@ -460,6 +482,7 @@ export class WriteBack {
       writes.loss = { serial: this.#serial, error };
       this.#context.events.writesLost?.(inode.ino, writes.kept.sizeBytes, error);
     }
+    inode.image?.lost(writes.kept.all());
     this.forgetDeleted(inode);
     this.#context.attributes.expire(inode.attributes);
   }
@@ -522,7 +545,7 @@ export class WriteBack {
       verifier: undefined,
       committing: undefined,
       loss: undefined,
-      settling: false,
+      settling: undefined,
     };
     return inode.writes;
   }
@@ -532,6 +555,18 @@ export class WriteBack {
       this.#context.clock.after(delayMs, resolve);
     });
   }
+}
+
+/** Runs a change of the size that the file's image is told of. */
+async function resizing<T>(
+  inode: Inode,
+  size: number,
+  change: () => Outcome<T>,
+): Promise<Result<T, FsError>> {
+  const kept = await inode.image?.beginResize(size);
+  const result = await change();
+  await (result.ok ? kept?.done() : kept?.failed());
+  return result;
 }
 
 function isAnyLost(writes: FileWrites): boolean {

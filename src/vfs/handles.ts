@@ -7,6 +7,7 @@
 import type { HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import type { DirectoryStream } from './directory-stream.ts';
+import type { FileImage, Way } from './file-images.ts';
 import type { Inode } from './inodes.ts';
 import type { Stability } from './ports.ts';
 
@@ -20,6 +21,9 @@ export interface OpenFile {
   /** How durable each write must be: O_DSYNC and O_SYNC ask for more than 'unstable'. */
   readonly stability: Stability;
   readonly syncs: SyncPattern;
+  /** The cache's image of the file, left at release, and how the kernel reads it. */
+  readonly image: FileImage | undefined;
+  readonly way: Way | undefined;
   /** Losses of acknowledged bytes up to here were told to this handle. */
   lossSeen: number;
 }
@@ -41,6 +45,11 @@ export class HandleTable {
 
   get size(): number {
     return this.#open.size;
+  }
+
+  /** Open files. */
+  files(): OpenFile[] {
+    return [...this.#open.values()].filter((handle) => handle.kind === 'file');
   }
 
   add(handle: NewHandle): HandleId {

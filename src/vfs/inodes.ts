@@ -5,12 +5,16 @@
  * - An ino is never reused while the session lives (a counter), so `generation` stays 0.
  * - An inode is forgotten when nothing refers to it any more: no lookup the kernel has not given
  *   back, no open handle, no pin. The root never is.
+ * - An inode that is superseded stays what it was, for those who have it open: its handle leads to
+ *   another inode from then on. So one inode a file *content*, where the old one must live on.
  */
 import { assert } from '../base/assert.ts';
 import type { FileHandle, Ino, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { type AccessState, newAccessState } from './access-cache.ts';
 import type { AttributeState } from './attribute-cache.ts';
+import type { Listing } from './directory-stream.ts';
+import type { FileImage } from './file-images.ts';
 import type { FileWrites } from './file-writes.ts';
 import { type Outcome, ROOT_INO } from './operations.ts';
 import type { Attributes } from './ports.ts';
@@ -33,6 +37,14 @@ export interface Inode {
   refresh: { readonly serial: number; readonly answer: Outcome<Attributes> } | undefined;
   /** Present once something was written. */
   writes: FileWrites | undefined;
+  /** Of the cache, while somebody needs it. */
+  image: FileImage | undefined;
+  /** What a symbolic link says, and of which content version that is. */
+  target: { readonly bytes: Buffer; readonly version: number } | undefined;
+  /** All names of a directory, from its last whole reading. */
+  listing: Listing | undefined;
+  /** A name that led here: a hint, for people. */
+  place: { readonly directory: Inode; readonly name: Name } | undefined;
   silly: SillyName | undefined;
   /** While a name of it is being removed that nobody had open: who opens it now waits. */
   leaving: Promise<unknown> | undefined;
@@ -61,6 +73,8 @@ export interface Inode {
   stale: boolean;
   /** Its last name was removed by us. */
   unlinked: boolean;
+  /** Its file has another content, which another inode is of. */
+  superseded: boolean;
 }
 
 /** Makes opens of the inode wait for the call that takes a name from it. */
@@ -78,6 +92,7 @@ export class InodeTable {
   readonly #newAttributes: (ino: Ino) => AttributeState;
   readonly #byIno = new Map<Ino, Inode>();
   readonly #byFile = new Map<string, Inode>();
+  readonly #superseded = new Set<Inode>();
   #lastIno: number = ROOT_INO;
 
   constructor(root: FileHandle, newAttributes: (ino: Ino) => AttributeState) {
@@ -111,14 +126,34 @@ export class InodeTable {
     return this.#byFile.get(fileKey(file));
   }
 
+  /** The file of the inode leads to another one from now on. */
+  supersede(inode: Inode): void {
+    inode.superseded = true;
+    this.#superseded.add(inode);
+    this.#unlist(inode);
+  }
+
+  /** Whether an inode of another content of the same file has its image open. */
+  isReplaced(inode: Inode): boolean {
+    for (const old of this.#superseded) {
+      if (old !== inode && old.image !== undefined && old.file.equals(inode.file)) return true;
+    }
+    return false;
+  }
+
+  /** The root first, the rest in the order in which they came. */
+  all(): IterableIterator<Inode> {
+    return this.#byIno.values();
+  }
+
   /**
    * Counts one lookup of the kernel's, and answers the inode it is of: `inode`, or the one that
    * has taken its place if it was forgotten meanwhile.
    */
   countLookup(inode: Inode): Inode {
     const key = fileKey(inode.file);
-    const known = this.#byFile.get(key) ?? inode;
-    this.#byFile.set(key, known);
+    const known = inode.superseded ? inode : (this.#byFile.get(key) ?? inode);
+    if (!inode.superseded) this.#byFile.set(key, known);
     this.#byIno.set(known.ino, known);
     known.lookups += 1;
     return known;
@@ -153,7 +188,13 @@ export class InodeTable {
     if (inode.lookups > 0 || inode.opens > 0 || inode.pins > 0) return;
     if (this.#byIno.get(inode.ino) !== inode) return;
     this.#byIno.delete(inode.ino);
-    this.#byFile.delete(fileKey(inode.file));
+    this.#superseded.delete(inode);
+    this.#unlist(inode);
+  }
+
+  #unlist(inode: Inode): void {
+    const key = fileKey(inode.file);
+    if (this.#byFile.get(key) === inode) this.#byFile.delete(key);
   }
 
   #add(ino: Ino, file: FileHandle): Inode {
@@ -164,6 +205,10 @@ export class InodeTable {
       access: newAccessState(),
       refresh: undefined,
       writes: undefined,
+      image: undefined,
+      target: undefined,
+      listing: undefined,
+      place: undefined,
       silly: undefined,
       leaving: undefined,
       lookups: 0,
@@ -176,6 +221,7 @@ export class InodeTable {
       changeUntold: false,
       stale: false,
       unlinked: false,
+      superseded: false,
     };
     this.#byIno.set(ino, inode);
     this.#byFile.set(fileKey(file), inode);

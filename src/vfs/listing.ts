@@ -81,8 +81,12 @@ function offer(
 /** The entry of a listed file, its lookup counted. */
 function entryOf(state: MountState, directory: Inode, name: Name, found: FoundEntry): Entry {
   const { file, attributes, stamp, version } = found;
-  const inode = state.inodes.intern(file);
+  let inode = state.inodes.intern(file);
   state.attributes.observe(inode.attributes, attributes, stamp);
+  if (inode.superseded) {
+    inode = state.inodes.intern(file);
+    state.attributes.observe(inode.attributes, attributes, stamp);
+  }
   const isTrue = version !== undefined && version === directory.attributes.contentVersion;
   const cached = isTrue && state.attributes.undisturbed(directory.attributes, stamp);
   if (cached) state.names.set(directory, name, inode, version);

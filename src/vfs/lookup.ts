@@ -75,8 +75,12 @@ export async function ask(
   const { file, attributes, directory: directoryAttributes } = result.value;
   const agreed = state.attributes.observe(directory.attributes, directoryAttributes, stamp);
   learnSearch(agreed);
-  const inode = state.inodes.intern(file);
-  const shown = await takeIn(state, as, inode, attributes, stamp);
+  let inode = state.inodes.intern(file);
+  let shown = await takeIn(state, as, inode, attributes, stamp);
+  if (inode.superseded) {
+    inode = state.inodes.intern(file);
+    shown = await takeIn(state, as, inode, attributes, stamp);
+  }
   if (!shown.ok) return shown;
   const cached = remember(state, directory, name, inode, stamp, version, agreed);
   return ok({ inode, attributes: shown.value, cached });
@@ -125,6 +129,7 @@ async function findCached(
   const attributes = await state.freshAttributes(as, inode);
   // Deleted, though the server still has it open: the name may lead to another file by now.
   if (attributes.ok && attributes.value.nlink === 0) return ok(undefined);
+  if (inode.superseded) return ok(undefined);
   if (attributes.ok) return ok({ inode, attributes: attributes.value, cached: true });
   return attributes.error.errno === 'ESTALE' ? ok(undefined) : attributes;
 }

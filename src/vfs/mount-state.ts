@@ -16,15 +16,19 @@ import {
   type Stamp,
 } from './attribute-cache.ts';
 import type { VfsEvents } from './events.ts';
+import { FileImages } from './file-images.ts';
 import { WriteBack } from './file-writes.ts';
 import { HandleTable } from './handles.ts';
 import { type Inode, InodeTable } from './inodes.ts';
+import { Knowledge } from './knowledge.ts';
 import { NameCache } from './name-cache.ts';
 import type { Attr, Entry, Outcome } from './operations.ts';
 import type { VfsOptions } from './options.ts';
 import {
   Access,
   type Attributes,
+  type Backing,
+  type ImageCache,
   type ImageServer,
   type ServerError,
   type WccData,
@@ -37,6 +41,18 @@ const allAccess =
 /** A name that the kernel asks for again is mostly answered from here, without the server. */
 const KERNEL_NAME_MAX_MS = 1000;
 
+const slash = Buffer.from('/');
+/** Of a path for people, in names and slashes: hints may lead in a circle. */
+const maxDepth = 512;
+
+/** What a mount has beside its server. */
+export interface MountParts {
+  readonly cache?: ImageCache | undefined;
+  readonly backing?: Backing | undefined;
+  /** The text of a path, whose bytes may be no text, for people. */
+  readonly textOf?: (path: Buffer) => string;
+}
+
 export class MountState {
   readonly server: ImageServer;
   readonly options: VfsOptions;
@@ -47,6 +63,9 @@ export class MountState {
   readonly names: NameCache;
   readonly handles = new HandleTable();
   readonly writes: WriteBack;
+  /** undefined in `nocache` mode. */
+  readonly images: FileImages | undefined;
+  readonly knowledge: Knowledge | undefined;
   /** Work that no caller waits for, and that closing does. */
   readonly background = new Set<Promise<void>>();
   /** The threads whose open was answered ESTALE: the kernel looks the path up again, but once. */
@@ -54,21 +73,68 @@ export class MountState {
   /** False once a server said that it has no READDIRPLUS. */
   hasReaddirplus: boolean;
   closing = false;
+  readonly #textOf: (path: Buffer) => string;
+  /** Whether old knowledge is better than none while the server is away. */
+  readonly #softens: boolean;
+  /** Those who would rather have what is known than wait for a server that is away. */
+  readonly #waiting = new Set<() => void>();
 
-  constructor(server: ImageServer, options: VfsOptions, clock: Clock, events: VfsEvents) {
+  constructor(
+    server: ImageServer,
+    given: VfsOptions,
+    clock: Clock,
+    events: VfsEvents,
+    { cache, backing, textOf }: MountParts = {},
+  ) {
+    const options = { ...given, readOnly: given.readOnly || given.session === 'readonly' };
     this.server = server;
     this.options = options;
     this.clock = clock;
     this.events = events;
+    this.#textOf = textOf ?? ((path) => path.toString());
+    this.#softens = options.attributeCaching && (cache !== undefined || given.session !== 'shared');
     this.hasReaddirplus = options.readdirplus;
     const attributes = new AttributeCache(options, clock, {
       changedByOthers: (ino, sizeToo) => this.#changedByOthers(ino, sizeToo),
       searchNarrowed: (ino) => this.#revokeNames(ino),
+      mustFreeze: (ino) => this.#supersede(ino),
+      learned: () => this.knowledge?.touched(),
     });
     this.attributes = attributes;
     this.inodes = new InodeTable(server.root, (ino) => attributes.newState(ino));
-    this.names = new NameCache(options.nameCacheEntries, this.inodes);
+    this.names = new NameCache(options.nameCacheEntries, this.inodes, () =>
+      this.knowledge?.touched(),
+    );
     this.writes = new WriteBack(this);
+    this.images = cache === undefined ? undefined : new FileImages(this, cache, backing);
+    this.knowledge = cache === undefined ? undefined : new Knowledge(this, cache.knowledge);
+  }
+
+  /** Whether the server is known to be away, and what is known is believed for that long. */
+  get isAway(): boolean {
+    return this.attributes.serverIsAway;
+  }
+
+  serverState(now: 'away' | 'back'): void {
+    this.attributes.serverIsAway = now === 'away' && this.#softens;
+    if (!this.isAway) return;
+    for (const goOn of [...this.#waiting]) goOn();
+  }
+
+  /** Runs a change of the export: what an earlier session knew of it is forgotten before. */
+  changing<T>(change: () => Promise<T>): Promise<T> {
+    return this.knowledge === undefined ? change() : this.knowledge.changing(change);
+  }
+
+  /** Where the inode is, from the export's root on, as far as its names are known. */
+  pathText(inode: Inode): string {
+    const names: Buffer[] = [];
+    for (let at = inode; at !== this.inodes.root; at = at.place.directory) {
+      if (at.place === undefined) break;
+      names.unshift(at.place.name, slash);
+      if (names.length > maxDepth) break;
+    }
+    return this.#textOf(Buffer.concat(names.slice(0, -1)));
   }
 
   /** The inode of a node id of the kernel's. */
@@ -91,7 +157,34 @@ export class MountState {
   async freshAttributes(as: Credentials, inode: Inode): Outcome<Attributes> {
     const shown = this.shown(inode);
     if (shown !== undefined && this.attributes.isFresh(inode.attributes)) return ok(shown);
-    return this.askAttributes(as, inode);
+    return this.askOrKnow(as, inode);
+  }
+
+  /** The server's attributes; while it is away the known ones, however old. */
+  askOrKnow(as: Credentials, inode: Inode): Outcome<Attributes> {
+    return this.unlessAway(this.askAttributes(as, inode), () => this.shown(inode));
+  }
+
+  /**
+   * The answer, or what is `known` if the server turns out to be away before it comes. Nothing may
+   * depend on the answer being taken in.
+   */
+  async unlessAway<T>(answer: Outcome<T>, known: () => T | undefined): Outcome<T> {
+    if (!this.#softens) return answer;
+    let goOn = (): void => undefined;
+    const away = new Promise<Result<T, FsError>>((resolve) => {
+      goOn = () => {
+        const value = known();
+        if (value !== undefined) resolve(ok(value));
+      };
+    });
+    this.#waiting.add(goOn);
+    if (this.isAway) goOn();
+    const result = await Promise.race([answer, away]);
+    this.#waiting.delete(goOn);
+    if (result.ok || !isUnreachable(result.error)) return result;
+    const value = known();
+    return value === undefined ? result : ok(value);
   }
 
   /** The attributes as the server has them now, in agreement with what we changed meanwhile. */
@@ -138,8 +231,16 @@ export class MountState {
       const known = knownAccess(inode.access, attributes.accessVersion, as, wanted);
       if (known !== undefined) return ok(known);
     }
-    const asked = await this.askAccess(as, inode);
-    return asked.ok ? ok(asked.value & wanted) : asked;
+    return this.askedAccess(as, inode, wanted);
+  }
+
+  /** The same by asking; while the server is away from what it said before. */
+  askedAccess(as: Credentials, inode: Inode, wanted: number): Outcome<number> {
+    const { attributes, access } = inode;
+    const answer = this.askAccess(as, inode).then((asked) =>
+      asked.ok ? ok(asked.value & wanted) : asked,
+    );
+    return this.unlessAway(answer, () => knownAccess(access, attributes.accessVersion, as, wanted));
   }
 
   /** All ACCESS bits that the caller has now; the attributes come along. */
@@ -168,6 +269,7 @@ export class MountState {
     const { attributes, access } = inode;
     if (!this.attributes.undisturbed(attributes, stamp)) return;
     learnAccess(access, attributes.accessVersion, as, asked, granted);
+    this.knowledge?.touched();
   }
 
   /** EACCES unless the caller may look names up in the directory. */
@@ -208,6 +310,7 @@ export class MountState {
 
   /** An open that is under way decides how the kernel learns of what it has found. */
   #changedByOthers(ino: Ino, sizeToo: boolean): void {
+    this.knowledge?.doubt();
     const inode = this.inodes.get(ino);
     if (inode !== undefined && inode.openChecks > 0) {
       inode.changeUntold = true;
@@ -215,6 +318,15 @@ export class MountState {
     }
     if (inode !== undefined && sizeToo) inode.sizeInDoubt = true;
     this.events.changedByOthers?.(ino);
+  }
+
+  /** What the kernel reads by itself stays as it is: the file's name gets another inode. */
+  #supersede(ino: Ino): boolean {
+    const inode = this.inodes.get(ino);
+    if (inode?.image?.isHeld !== true) return false;
+    this.inodes.supersede(inode);
+    this.knowledge?.doubt();
+    return true;
   }
 
   #revokeNames(directory: Ino): void {
@@ -253,4 +365,9 @@ export class MountState {
     this.background.add(work);
     void work.finally(() => this.background.delete(work));
   }
+}
+
+/** Whether the server was not reached within a soft mount's patience. */
+function isUnreachable({ code }: FsError): boolean {
+  return code === 'RPC_TIMEOUT' || code === 'RPC_UNREACHABLE';
 }

@@ -30,10 +30,12 @@ export interface NameCachePins {
 export class NameCache {
   readonly #names: LRUCache<string, CachedName>;
   readonly #pins: NameCachePins;
+  readonly #learned: () => void;
   #era = 0;
 
-  constructor(maxEntries: number, pins: NameCachePins) {
+  constructor(maxEntries: number, pins: NameCachePins, learned: () => void = () => undefined) {
     this.#pins = pins;
+    this.#learned = learned;
     this.#names = new LRUCache<string, CachedName>({
       max: maxEntries,
       dispose: ({ inode }) => {
@@ -46,15 +48,20 @@ export class NameCache {
     const key = cacheKey(directory, name);
     const cached = this.#names.get(key);
     if (cached === undefined) return undefined;
-    const { version, era } = cached;
-    if (version === directory.attributes.contentVersion && era === this.#era) return cached;
+    const { version, era, inode } = cached;
+    const isTrue = version === directory.attributes.contentVersion && era === this.#era;
+    if (isTrue && inode?.superseded !== true) return cached;
     this.#names.delete(key);
     return undefined;
   }
 
   /** `version`: the directory's content version that the name is true of. */
   set(directory: Inode, name: Name, inode: Inode | undefined, version: number): void {
-    if (inode !== undefined) this.#pins.pin(inode);
+    if (inode !== undefined) {
+      this.#pins.pin(inode);
+      inode.place = { directory, name: Buffer.from(name) as Name };
+    }
+    this.#learned();
     this.#names.set(cacheKey(directory, name), { inode, version, era: this.#era });
   }
 
@@ -77,6 +84,16 @@ export class NameCache {
       }
     }
     return names;
+  }
+
+  /** All names, the last used first. */
+  *all(): IterableIterator<{ directory: Ino; name: Name; cached: CachedName }> {
+    for (const [key, cached] of this.#names.entries()) {
+      if (cached.era !== this.#era || cached.inode?.superseded === true) continue;
+      const slash = key.indexOf('/');
+      const name = Buffer.from(key.slice(slash + 1), 'latin1') as Name;
+      yield { directory: Number(key.slice(0, slash)) as Ino, name, cached };
+    }
   }
 
   clear(): void {

@@ -14,6 +14,7 @@ import type { Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
+import { keepingImage } from './file-images.ts';
 import { type Inode, whileLeaving } from './inodes.ts';
 import { closeInode } from './last-close.ts';
 import { ask, find, peek, takeIn } from './lookup.ts';
@@ -258,8 +259,21 @@ async function renameName(
   from: { readonly directory: Inode; readonly name: Name },
   to: { readonly directory: Inode; readonly name: Name },
 ): Outcome<void> {
-  const { server } = state;
   const moving = peek(state, from.directory, from.name);
+  const renamed = () => sendRename(state, as, from, to, moving);
+  return keepingImage(state, as, moving, renamed);
+}
+
+async function sendRename(
+  state: MountState,
+  as: Credentials,
+  from: { readonly directory: Inode; readonly name: Name },
+  to: { readonly directory: Inode; readonly name: Name },
+  moving: Inode | undefined,
+): Outcome<void> {
+  const { server } = state;
+  // RENAME changes the moved file's ctime.
+  if (moving !== undefined) state.attributes.ctimeMoves(moving.attributes);
   const sameDirectory = from.directory === to.directory;
   const fromChange = state.beginChange(from.directory);
   const toChange = sameDirectory ? undefined : state.beginChange(to.directory);
@@ -268,6 +282,7 @@ async function renameName(
     { directory: from.directory.file, name: from.name },
     { directory: to.directory.file, name: to.name },
   );
+  if (moving !== undefined) state.attributes.ctimeMoved(moving.attributes);
   const fromWcc = result.ok ? result.value.from : undefined;
   state.endChange(from.directory, fromChange, fromWcc);
   if (toChange !== undefined) {
@@ -288,13 +303,21 @@ async function renameName(
     return ok(undefined);
   }
   state.names.set(to.directory, to.name, moving, to.directory.attributes.contentVersion);
-  // RENAME changes the moved file's ctime.
-  state.attributes.expire(moving.attributes);
   if (isHiddenName(moving, from.directory, from.name)) forgetSillyName(state, moving);
   return ok(undefined);
 }
 
-async function linkName(
+function linkName(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  directory: Inode,
+  name: Name,
+): Promise<Result<void, ServerError>> {
+  return keepingImage(state, as, inode, () => sendLink(state, as, inode, directory, name));
+}
+
+async function sendLink(
   state: MountState,
   as: Credentials,
   inode: Inode,
@@ -355,7 +378,8 @@ async function removeName(
 /** One name less leads to the inode. */
 function nameRemoved(state: MountState, inode: Inode): void {
   if (inode.opens === 0 && inode.attributes.known?.nlink === 1) inode.unlinked = true;
-  state.attributes.expire(inode.attributes);
+  state.attributes.ctimeMoved(inode.attributes);
+  inode.image?.changed();
 }
 
 /**

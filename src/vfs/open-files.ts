@@ -1,9 +1,10 @@
 /**
  * Open files: opening and creating, reading and writing, syncing and closing.
  *
- * - Every open asks the server for this caller's permission and the file's present attributes in
- *   one ACCESS: that is close-to-open consistency. The kernel keeps its pages only if nobody else
- *   has changed the file since the last open.
+ * - In a shared session every open asks the server for this caller's permission and the file's present attributes in
+ *   one ACCESS: that is close-to-open consistency. Where nobody else writes, and while the server is
+ *   away, what is known of the file and this caller answers. The kernel keeps its pages only if
+ *   nobody else has changed the file since the last open.
  * - An open does not tell the kernel of the size, and a write in append mode goes where the kernel
  *   takes the end to be. So an open of a file whose size the kernel does not know is sent back once:
  *   upon ESTALE the kernel looks the name up again, and learns it.
@@ -30,6 +31,7 @@ const O_WRONLY = 1;
 const O_RDWR = 2;
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
+const O_DIRECT = 0o40000;
 const O_DSYNC = 0o10000;
 const O_SYNC = 0o4010000;
 const FMODE_EXEC = 0x20;
@@ -45,6 +47,11 @@ export async function open(
   flags: number,
 ): Outcome<Opened> {
   const again = state.sentBack.delete(pid);
+  // By a path it is the new file; but not by what an open file is opened from (/proc/self/fd).
+  if (inode.superseded && !(again && inode.image?.isHeld === true)) {
+    if (!again) state.sentBack.add(pid);
+    return err(localError('ESTALE', 'open', 'open: the file is another one now'));
+  }
   const opened = await openFound(state, as, inode, flags, () =>
     again ? ok(undefined) : sizeIsKnown(state, inode, flags),
   );
@@ -75,7 +82,7 @@ async function openFound(
     closeInode(state, inode);
     return checked;
   }
-  return ok(openHandle(state, as, inode, flags));
+  return ok(await openHandle(state, as, inode, flags));
 }
 
 export async function create(
@@ -94,21 +101,24 @@ export async function create(
     const { inode, attributes } = made.value;
     inode.opens += 1;
     const entry = state.entry(inode, attributes, state.nameValidMs(directory));
-    return ok({ entry, opened: openHandle(state, as, inode, flags) });
+    return ok({ entry, opened: await openHandle(state, as, inode, flags) });
   }
   if (exclusive || made.error.errno !== 'EEXIST') return made;
   return openExisting(state, as, directory, name, flags);
 }
 
-export async function read(
+/** Without a promise where the cache has the bytes at hand. */
+export function read(
   state: MountState,
   handle: HandleId,
   offset: number,
   length: number,
-): Outcome<ReadReply> {
+): Result<ReadReply, FsError> | Outcome<ReadReply> {
   const file = state.handles.file(handle);
   if (file === undefined || !file.readable) return err(localError('EBADF', 'read'));
-  return readFile(state, file.as, file.inode, offset, length);
+  const { as, inode, image } = file;
+  if (image === undefined) return readFile(state, as, inode, offset, length);
+  return image.read(as, handle, offset, length);
 }
 
 export async function write(
@@ -157,6 +167,12 @@ export function release(state: MountState, handle: HandleId): void {
   const file = state.handles.file(handle);
   if (file === undefined) return;
   state.handles.delete(handle);
+  const { image, way } = file;
+  if (image !== undefined) {
+    if (way !== undefined) image.released(way);
+    image.readerGone(handle);
+    image.leave();
+  }
   closeInode(state, file.inode);
 }
 
@@ -178,6 +194,11 @@ export async function lseek(
   return ok(whence === SEEK_DATA ? offset : size);
 }
 
+/** Whether an open with these flags changes the file. */
+export function truncates(flags: number): boolean {
+  return (flags & O_TRUNC) !== 0;
+}
+
 function isReadOnlyRefused(state: MountState, flags: number): boolean {
   return state.options.readOnly && ((flags & O_ACCMODE) !== 0 || (flags & O_TRUNC) !== 0);
 }
@@ -191,8 +212,12 @@ async function checkOpen(
   mayGoOn: () => Result<void, FsError>,
 ): Outcome<void> {
   const wanted = accessWanted(flags);
-  const granted = await state.askAccess(as, inode);
+  const isBelieved = state.options.session !== 'shared' || state.isAway || inode.superseded;
+  const granted = await (isBelieved
+    ? state.granted(as, inode, wanted)
+    : state.askedAccess(as, inode, wanted));
   if (!granted.ok) return granted;
+  if (inode.superseded && inode.image?.isHeld !== true) return err(localError('ESTALE', 'open'));
   // Deleted by another client: upon ESTALE the kernel looks the name up again.
   if (inode.attributes.known?.nlink === 0) return err(localError('ESTALE', 'open'));
   const named = state.refuseNameless(inode, 'open');
@@ -224,7 +249,15 @@ function accessWanted(flags: number): number {
 }
 
 /** A handle on an inode whose `opens` counts it already. */
-function openHandle(state: MountState, as: Credentials, inode: Inode, flags: number): Opened {
+async function openHandle(
+  state: MountState,
+  as: Credentials,
+  inode: Inode,
+  flags: number,
+): Promise<Opened> {
+  const isFile = inode.attributes.known?.type === 'regular';
+  const image = isFile ? await state.images?.enter(as, inode) : undefined;
+  const way = image?.opened(whyNotPassthrough(state, flags));
   const mode = flags & O_ACCMODE;
   const { contentVersion } = inode.attributes;
   const keepCache = inode.openedVersion === contentVersion;
@@ -237,9 +270,19 @@ function openHandle(state: MountState, as: Credentials, inode: Inode, flags: num
     writable: mode === O_WRONLY || mode === O_RDWR,
     stability: stabilityOf(flags),
     syncs: new SyncPattern(),
+    image,
+    way,
     lossSeen: state.writes.now(),
   });
-  return { handle, keepCache };
+  return way !== undefined && 'backingId' in way
+    ? { handle, keepCache, backingId: way.backingId }
+    : { handle, keepCache };
+}
+
+/** Only where no writer can come: what the kernel writes by itself nobody sends to the server. */
+function whyNotPassthrough(state: MountState, flags: number): string | undefined {
+  if (!state.options.readOnly) return 'it can be written here';
+  return (flags & O_DIRECT) === 0 ? undefined : 'opened with O_DIRECT';
 }
 
 function stabilityOf(flags: number): Stability {

@@ -15,8 +15,13 @@ export interface VfsOptions {
   readonly lookupcache: 'all' | 'positive' | 'none';
   /** False: never READDIRPLUS. */
   readonly readdirplus: boolean;
-  /** EROFS for every change. */
+  /** EROFS for every change; `session: 'readonly'` says it too. */
   readonly readOnly: boolean;
+  /**
+   * Who else changes the export while it is mounted: anybody ('shared'), nobody ('exclusive'), not
+   * even this mount ('readonly'). What is known is asked for again only in 'shared'.
+   */
+  readonly session: 'shared' | 'exclusive' | 'readonly';
   /**
    * Other users than the mounting one reach this mount. The kernel's cached names serve every
    * user unasked, so then they are given out only where everybody may search.
@@ -45,6 +50,7 @@ export const defaultVfsOptions: VfsOptions = {
   lookupcache: 'all',
   readdirplus: true,
   readOnly: false,
+  session: 'shared',
   allowOther: true,
   nameCacheEntries: 50_000,
   commitFileBytes: 4 * 1024 * 1024,

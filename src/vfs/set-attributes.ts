@@ -5,6 +5,7 @@
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
+import { keepingImage } from './file-images.ts';
 import type { OpenFile } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
@@ -29,7 +30,8 @@ export async function setAttributes(
     if (!granted.ok) return granted;
     if (granted.value === 0) return err(localError('EACCES', 'setattr'));
   }
-  return applyChanges(state, byHandle ? handle.as : as, inode, changes);
+  const name = byHandle ? handle.as : as;
+  return keepingImage(state, name, inode, () => applyChanges(state, name, inode, changes));
 }
 
 export async function applyChanges(
@@ -50,7 +52,7 @@ export async function applyChanges(
   const explicitTimes = typeof changes.atime === 'bigint' || typeof changes.mtime === 'bigint';
   const set =
     explicitTimes && inode.writes !== undefined
-      ? await state.writes.whenDurable(inode, send)
+      ? await state.writes.whenDurable(inode, size, send)
       : await (size === undefined ? send() : state.writes.truncate(inode, size, send));
   if (!set.ok) return set;
   // Shown only now: until the change was answered, bytes that it cut off were still kept.

@@ -38,13 +38,15 @@ export async function hideOpenFile(
   // Said at once: another name of the file may be removed meanwhile, or its last handle closed.
   inode.silly = { directory, name: hidden, as, moved: moving.then(({ ok }) => ok) };
   state.inodes.pin(directory);
+  state.attributes.ctimeMoves(inode.attributes);
   const moved = await moving;
+  state.attributes.ctimeMoved(inode.attributes);
   if (!moved.ok) {
     forgetSillyName(state, inode);
     return moved;
   }
   state.names.set(directory, name, undefined, directory.attributes.contentVersion);
-  state.attributes.expire(inode.attributes);
+  inode.image?.changed();
   return ok(undefined);
 }
 
@@ -81,7 +83,10 @@ export async function removeHiddenName(
   if (silly === undefined || !(await silly.moved) || inode.silly !== silly || isNeeded()) return;
   inode.silly = undefined;
   inode.unlinked = true;
-  await whileLeaving(inode, removeHidden(state, silly));
+  await whileLeaving(
+    inode,
+    state.changing(() => removeHidden(state, silly)),
+  );
   state.inodes.unpin(silly.directory);
 }
 

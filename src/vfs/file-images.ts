@@ -1,0 +1,473 @@
+/**
+ * The images of the cache behind the files that are open: one for each inode, shared by all who
+ * have it open, and told of everything that happens to the file.
+ *
+ *            enter                       last leave: committed, settled
+ *   (none) --------> opening --> open ------------------------------------> closed
+ *                                 | ^
+ *                                 '-' another's change was proved: replaced
+ *
+ * I1  An image is opened with no change of the file's bytes under way (alone in the file's lane):
+ *     a change that it is not told of is over, and in the attributes that it is opened with.
+ * I2  Whenever another's change is proved (`othersVersion`), the image is told before anything is
+ *     read from it, written to it or settled.
+ * I3  A change of ours is begun on the image before it is sent, and ended when its outcome is
+ *     known; the image stays open for that long.
+ * I4  The image learns the file's attributes only where they are the server's and all ours: no
+ *     change under way, no answer missing, nothing uncommitted that the server may lose.
+ * I5  Passthrough: all of the kernel's open files of an inode are served one way. It is chosen when
+ *     none is open, and stays for as long as one is; there is one backing id, given back after the
+ *     last release. A file that is read so is never replaced under its readers: the inode is
+ *     superseded, stays as it was, and the file's name gets another inode.
+ */
+import type { HandleId } from '../base/brand.ts';
+import type { Timer } from '../base/clock.ts';
+import type { Credentials } from '../base/credentials.ts';
+import { ok, type Result } from '../base/result.ts';
+import type { FsError } from '../errors/fs-error.ts';
+import { fetchRange } from './file-reads.ts';
+import type { Inode } from './inodes.ts';
+import type { MountState } from './mount-state.ts';
+import type { Outcome } from './operations.ts';
+import type {
+  Attributes,
+  Backing,
+  CachedImage,
+  ImageCache,
+  ImageSource,
+  PendingChange,
+  ReadReply,
+} from './ports.ts';
+
+/** An image that is written to is settled after so long without a change. */
+const QUIET_MS = 5_000;
+
+/** How the kernel reads a file, or why not by itself. */
+export type Way = { readonly backingId: number } | { readonly why: string };
+
+/** The local file that the kernel reads by itself. */
+interface Held {
+  readonly backingId: number;
+  release(): void;
+}
+
+export class FileImages {
+  readonly #state: MountState;
+  readonly #cache: ImageCache;
+  readonly #backing: Backing | undefined;
+  readonly #open = new Set<FileImage>();
+
+  constructor(state: MountState, cache: ImageCache, backing: Backing | undefined) {
+    this.#state = state;
+    this.#cache = cache;
+    this.#backing = backing;
+  }
+
+  /**
+   * The image of a regular file, open until it is left as often. undefined: the file's attributes
+   * cannot be learned, and reads go to the server.
+   */
+  async enter(as: Credentials, inode: Inode): Promise<FileImage | undefined> {
+    const { attributes } = this.#state;
+    if (inode.image === undefined && !attributes.isCertain(inode.attributes)) {
+      const asked = await this.#state.askOrKnow(as, inode);
+      if (!asked.ok) return undefined;
+    }
+    if (inode.superseded && inode.image === undefined) return undefined;
+    let { image } = inode;
+    if (image === undefined) {
+      image = new FileImage(this.#state, inode, this.#backing, (left) => {
+        this.#open.delete(left);
+        if (inode.image === left) inode.image = undefined;
+      });
+      inode.image = image;
+      this.#open.add(image);
+      image.begin(as, this.#cache);
+    } else {
+      image.enter(as);
+    }
+    await image.current();
+    return image;
+  }
+
+  /** Those that are open. */
+  all(): FileImage[] {
+    return [...this.#open];
+  }
+
+  /** The session ends: whatever is left is settled and closed. */
+  async close(): Promise<void> {
+    await Promise.all(this.all().map((image) => image.end()));
+  }
+}
+
+/**
+ * Runs a change of ours that moves the file's ctime and leaves its bytes (mode, owner, times,
+ * names): what is kept of the file stays of it, whether it is open or not.
+ */
+export async function keepingImage<T>(
+  state: MountState,
+  as: Credentials,
+  inode: Inode | undefined,
+  change: () => Promise<T>,
+): Promise<T> {
+  const { images } = state;
+  const isFile = inode?.attributes.known?.type === 'regular';
+  const image = images !== undefined && isFile ? await images.enter(as, inode) : undefined;
+  try {
+    return await change();
+  } finally {
+    image?.changed();
+    image?.leave();
+  }
+}
+
+export class FileImage {
+  readonly inode: Inode;
+  readonly #state: MountState;
+  readonly #backing: Backing | undefined;
+  readonly #closed: (image: FileImage) => void;
+  readonly #source: ImageSource;
+  /** In whose name attributes are asked for, when nobody else is there to ask. */
+  #as: Credentials | undefined;
+  #users = 1;
+  #image: CachedImage | undefined;
+  /** Being opened or replaced. */
+  #renewing: Promise<void> | undefined;
+  /** The `othersVersion` that the image is of. */
+  #version = -1;
+  /** Something was changed since it was settled. */
+  #unsettled = false;
+  #quiet: Timer | undefined;
+  #changedAtMs = 0;
+  /** The kernel's open files by the way they are served (I5). */
+  #cachedOpens = 0;
+  #passthroughOpens = 0;
+  #held: Held | undefined;
+  #why = 'not opened by a program';
+  #isClosed = false;
+
+  constructor(
+    state: MountState,
+    inode: Inode,
+    backing: Backing | undefined,
+    closed: (image: FileImage) => void,
+  ) {
+    this.#state = state;
+    this.inode = inode;
+    this.#backing = backing;
+    this.#closed = closed;
+    this.#source = {
+      fetch: (as, offset, length) => fetchRange(state, as, inode, offset, length),
+      attributes: () => this.#attributes(),
+      path: () => state.pathText(inode),
+    };
+  }
+
+  /** Whether the kernel reads the local file by itself. */
+  get isHeld(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** Why the kernel does not. */
+  get why(): string {
+    return this.#why;
+  }
+
+  /** Opens it, for its first user. */
+  begin(as: Credentials, cache: ImageCache): void {
+    this.#as = as;
+    this.#renew(() => this.#openAlone(cache));
+  }
+
+  /** One more has it open. */
+  enter(as: Credentials): void {
+    this.#users += 1;
+    this.#as = as;
+  }
+
+  /** One less; the last one leaves it to be settled and closed in the background. */
+  leave(): void {
+    this.#users -= 1;
+    if (this.#users === 0) this.#state.inBackground(this.#finish());
+  }
+
+  /** The image, once it is told of all that is known (I2); without a promise where it is. */
+  current(): CachedImage | Promise<CachedImage> {
+    const image = this.#image;
+    return image !== undefined && this.#isCurrent() ? image : this.#whenCurrent();
+  }
+
+  /** Bytes from `offset` on, as many of `length` as the file has. */
+  read(
+    as: Credentials,
+    reader: HandleId,
+    offset: number,
+    length: number,
+  ): Result<ReadReply, FsError> | Outcome<ReadReply> {
+    const shown = this.#state.shown(this.inode);
+    const image = this.#image;
+    const isKnown = shown !== undefined && this.#state.attributes.isFresh(this.inode.attributes);
+    if (!isKnown || image === undefined || !this.#isCurrent()) {
+      return this.#readLater(as, reader, offset, length);
+    }
+    return readWithin(image, as, reader, offset, length, shown.size);
+  }
+
+  /** The reader has closed. */
+  readerGone(reader: HandleId): void {
+    this.#image?.readerGone(reader);
+  }
+
+  /**
+   * To be awaited before bytes are sent (I3), in the file's lane. undefined: the image waits for
+   * the lane to be opened, and so is opened with what the change makes of the file (I1).
+   */
+  async beginWrite(offset: number, length: number): Promise<PendingChange | undefined> {
+    return this.#begin((image) => image.beginWrite(offset, length));
+  }
+
+  /** The same before the size is changed. */
+  async beginResize(size: number): Promise<PendingChange | undefined> {
+    return this.#begin((image) => image.beginResize(size));
+  }
+
+  /** Acknowledged bytes were given up: nobody knows what the server has there. */
+  lost(ranges: readonly { readonly start: number; readonly bytes: Buffer }[]): void {
+    const forget = async (start: number, length: number): Promise<void> => {
+      await (await this.beginWrite(start, length))?.failed();
+    };
+    for (const { start, bytes } of ranges) {
+      this.#state.inBackground(forget(start, bytes.length));
+    }
+  }
+
+  /** The file's attributes were changed by us, or its bytes were: to be settled at quiet. */
+  changed(): void {
+    this.#unsettled = true;
+    this.#changedAtMs = this.#state.clock.monotonicMs();
+    this.#quiet ??= this.#state.clock.after(QUIET_MS, () => this.#settleAtQuiet());
+  }
+
+  /**
+   * Makes what is kept durable as of the file's present attributes, if something of it was changed
+   * and nothing is under way.
+   */
+  async settle(): Promise<void> {
+    const { inode } = this;
+    if (!this.#unsettled || this.#isClosed || inode.writes?.kept.isEmpty === false) return;
+    const { attributes } = this.#state;
+    if (inode.attributes.changesInFlight === 0 && !attributes.isCertain(inode.attributes)) {
+      if (this.#as === undefined || this.#state.isAway) return;
+      await this.#state.getattr(this.#as, inode);
+    }
+    const image = await this.current();
+    if (this.#attributes() === undefined) return;
+    this.#unsettled = false;
+    await image.settle();
+  }
+
+  /**
+   * A program opens the file: how it is served. `mustNot` says why it must not be read by the
+   * kernel itself, where it must not.
+   */
+  opened(mustNot: string | undefined): Way {
+    const held = this.#held ?? (this.#cachedOpens > 0 ? { why: this.#why } : this.#hold(mustNot));
+    if ('why' in held) {
+      this.#why = held.why;
+      this.#cachedOpens += 1;
+      return held;
+    }
+    this.#held = held;
+    this.#passthroughOpens += 1;
+    return { backingId: held.backingId };
+  }
+
+  /** What `opened` answered has been closed. */
+  released(way: Way): void {
+    if ('why' in way) {
+      this.#cachedOpens -= 1;
+      return;
+    }
+    this.#passthroughOpens -= 1;
+    if (this.#passthroughOpens > 0) return;
+    this.#held?.release();
+    this.#held = undefined;
+    this.#why = 'not opened by a program';
+  }
+
+  /** The session ends. */
+  async end(): Promise<void> {
+    await this.#renewing;
+    if (!this.inode.superseded) await this.settle();
+    this.#close();
+  }
+
+  // ---- Private ----------------------------------------------------------------------------------
+
+  #isCurrent(): boolean {
+    if (this.#renewing !== undefined) return false;
+    return this.#version === this.inode.attributes.othersVersion;
+  }
+
+  async #whenCurrent(): Promise<CachedImage> {
+    for (;;) {
+      await this.#renewing;
+      const image = this.#image;
+      if (image !== undefined && this.#isCurrent()) return image;
+      if (image !== undefined && this.#renewing === undefined) {
+        this.#renew(() => this.#replace(image));
+      }
+    }
+  }
+
+  #renew(work: () => Promise<void>): void {
+    const renewing = work().finally(() => {
+      if (this.#renewing === renewing) this.#renewing = undefined;
+    });
+    this.#renewing = renewing;
+  }
+
+  /** I1 */
+  async #openAlone(cache: ImageCache): Promise<void> {
+    const { inode } = this;
+    const state = this.#state;
+    await state.writes.alone(inode, async () => {
+      const isCertain = () => state.attributes.isCertain(inode.attributes);
+      if (!isCertain() && this.#as !== undefined && !state.isAway) {
+        await state.getattr(this.#as, inode);
+      }
+      const version = inode.attributes.othersVersion;
+      const known = contentOf(state, inode);
+      // What is kept must not be taken for what nobody knows.
+      const content = isCertain() ? known : { ...known, ctimeNs: 0n };
+      const image = await cache.open(inode.file, content, this.#source);
+      this.#image = image;
+      this.#version = version;
+      // It is open for another inode already, which has stayed what it was (I5).
+      if (state.inodes.isReplaced(inode)) await image.replace(contentOf(state, inode));
+    });
+  }
+
+  async #replace(image: CachedImage): Promise<void> {
+    const { inode } = this;
+    const { othersVersion } = inode.attributes;
+    await image.replace(contentOf(this.#state, inode));
+    this.#version = othersVersion;
+    // What the server may still lose of ours is in what is read from now on: it is not settled.
+    const [first] = inode.writes?.kept.all() ?? [];
+    if (first === undefined) return;
+    const change = await image.beginWrite(first.start, 1);
+    await change.failed();
+    this.changed();
+  }
+
+  async #readLater(
+    as: Credentials,
+    reader: HandleId,
+    offset: number,
+    length: number,
+  ): Outcome<ReadReply> {
+    const attributes = await this.#state.freshAttributes(as, this.inode);
+    if (!attributes.ok) return attributes;
+    const image = await this.current();
+    const size = this.#state.shown(this.inode)?.size ?? attributes.value.size;
+    return readWithin(image, as, reader, offset, length, size);
+  }
+
+  async #begin(
+    begin: (image: CachedImage) => Promise<PendingChange>,
+  ): Promise<PendingChange | undefined> {
+    if (this.#image === undefined) return undefined;
+    this.#users += 1;
+    const change = await begin(await this.current());
+    const ended = (): void => {
+      this.changed();
+      this.leave();
+    };
+    return {
+      done: (bytes) => change.done(bytes).then(ended),
+      failed: () => change.failed().then(ended),
+    };
+  }
+
+  /** I4 */
+  #attributes(): Attributes | undefined {
+    const { attributes, writes, superseded } = this.inode;
+    if (superseded || this.#version !== attributes.othersVersion) return undefined;
+    if (!this.#state.attributes.isCertain(attributes)) return undefined;
+    return writes?.kept.isEmpty === false ? undefined : attributes.known;
+  }
+
+  #settleAtQuiet(): void {
+    this.#quiet = undefined;
+    if (!this.#unsettled || this.#isClosed || this.#state.closing) return;
+    const idleMs = this.#state.clock.monotonicMs() - this.#changedAtMs;
+    const isQuiet = idleMs >= QUIET_MS && this.inode.attributes.changesInFlight === 0;
+    if (isQuiet && this.inode.writes?.kept.isEmpty !== false) {
+      this.#state.inBackground(this.settle());
+      return;
+    }
+    const waitMs = Math.max(QUIET_MS - idleMs, QUIET_MS / 5);
+    this.#quiet = this.#state.clock.after(waitMs, () => this.#settleAtQuiet());
+  }
+
+  async #finish(): Promise<void> {
+    const { inode } = this;
+    this.#state.inodes.pin(inode);
+    await this.#renewing;
+    await this.#state.writes.settle(inode);
+    if (!inode.superseded) await this.settle();
+    if (this.#users === 0) this.#close();
+    this.#state.inodes.unpin(inode);
+  }
+
+  #close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#quiet?.cancel();
+    this.#closed(this);
+    this.#image?.close();
+  }
+
+  /** The local file for the kernel to read by itself, or why not. */
+  #hold(mustNot: string | undefined): Held | { readonly why: string } {
+    if (mustNot !== undefined) return { why: mustNot };
+    const image = this.#image;
+    const backing = this.#backing;
+    if (backing === undefined) return { why: 'the kernel does not offer it here' };
+    if (image === undefined || !this.#isCurrent()) return { why: 'its content is being replaced' };
+    const held = image.hold();
+    if ('why' in held) return held;
+    const backingId = backing.open(held.fd);
+    if (backingId === undefined) {
+      held.release();
+      return { why: 'the kernel refuses it' };
+    }
+    const release = () => {
+      backing.close(backingId);
+      held.release();
+    };
+    return { backingId, release };
+  }
+}
+
+/** Passes the answer on as it is: at once where it is at hand. */
+function readWithin(
+  image: CachedImage,
+  as: Credentials,
+  reader: HandleId,
+  offset: number,
+  length: number,
+  size: number,
+): Result<ReadReply, FsError> | Outcome<ReadReply> {
+  const end = Math.min(offset + length, size);
+  if (end <= offset) return ok({ kind: 'bytes', bytes: [], release: () => undefined });
+  return image.read(as, reader, offset, end - offset, size);
+}
+
+function contentOf(state: MountState, inode: Inode): Attributes {
+  const content = state.shown(inode);
+  if (content === undefined) throw new Error('an image of a file without attributes');
+  return content;
+}
