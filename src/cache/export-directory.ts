@@ -18,7 +18,6 @@ import { assert } from '../base/assert.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { Errno } from '../errors/errno.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
-import type { KnowledgeStore } from '../vfs/ports.ts';
 import { checkCacheDirectory, openCacheDirectory } from './cache-format.ts';
 import { exportIdOf, isFileId } from './file-id.ts';
 import type { FileIo } from './file-io.ts';
@@ -42,6 +41,8 @@ export interface ExportOptions {
   readonly pid: number;
   readonly socket: string;
   readonly mountpoint: string;
+  /** The daemon may change files of the export (default): LOCK says so to the next one. */
+  readonly changes?: boolean;
   readonly io: FileIo;
   readonly paths?: PathIo;
   /** The kernel's id of this boot, 32 hex digits; read from /proc unless a test says it. */
@@ -65,7 +66,7 @@ export class ExportDirectory {
   readonly bootId: string;
   readonly io: FileIo;
   readonly paths: PathIo;
-  readonly knowledge: KnowledgeStore;
+  readonly knowledge: KnowledgeFile;
 
   readonly #onFailure: (error: FsError) => void;
   readonly #lockFd: number;
@@ -93,6 +94,7 @@ export class ExportDirectory {
       await paths.close(opened.fd);
       return err(taken);
     }
+    const before = await paths.read(lock, LOCK_BYTES);
     const holder = holderOf(options);
     const written = await writeLock(io, opened.fd, holder);
     if (written !== 0) {
@@ -100,7 +102,10 @@ export class ExportDirectory {
       return refused(localFailure(written, 'write', lock));
     }
     const bootId = options.bootId ?? (await currentBootId(paths));
-    return ok(new ExportDirectory(options, path, bootId, paths, opened.fd, holder));
+    const directory = new ExportDirectory(options, path, bootId, paths, opened.fd, holder);
+    // Who did not end in order may have changed names while the disk did not let it forget.
+    if (mayHaveChanged(before.bytes)) await directory.knowledge.forget();
+    return ok(directory);
   }
 
   private constructor(
@@ -159,9 +164,10 @@ export class ExportDirectory {
     return writeLock(this.io, this.#lockFd, this.#holder);
   }
 
-  /** Gives the lock back. Images have to be closed before. */
+  /** Ends in order, and gives the lock back. Images have to be closed before. */
   async close(): Promise<void> {
     assert(this.#open.size === 0, 'export directory: images are open');
+    if (this.knowledge.isTrue) await this.setState('ended');
     await this.paths.close(this.#lockFd);
   }
 
@@ -274,8 +280,16 @@ async function takeLock(
 }
 
 function holderOf(options: ExportOptions): LockHolder {
-  const { pid, socket, mountpoint, server, exportPath } = options;
-  return { pid, socket, mountpoint, source: `${server}:${exportPath}`, state: 'serving' };
+  const { pid, socket, mountpoint, server, exportPath, changes = true } = options;
+  const source = `${server}:${exportPath}`;
+  return { pid, socket, mountpoint, source, changes, state: 'serving' };
+}
+
+/** Whether the last holder, as LOCK has it, may have left knowledge that is not true. */
+function mayHaveChanged(lock: Buffer): boolean {
+  if (lock.length === 0) return false;
+  const last = parseLock(lock);
+  return last === undefined || (last.changes && last.state !== 'ended');
 }
 
 /** Where the kernel does not say, every start counts as one of another boot. */

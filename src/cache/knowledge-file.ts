@@ -58,10 +58,16 @@ export class KnowledgeFile implements KnowledgeStore {
   readonly #lane = new Lane();
   /** Nothing is there, and nothing comes back after a power loss. */
   #gone = false;
+  #mustGo = false;
 
   constructor(place: KnowledgePlace, onFailure: (error: FsError) => void) {
     this.#place = place;
     this.#onFailure = onFailure;
+  }
+
+  /** False: what is there should be gone, and the disk did not let it. */
+  get isTrue(): boolean {
+    return !this.#mustGo || this.#gone;
   }
 
   load(): Promise<Buffer | undefined> {
@@ -83,11 +89,13 @@ export class KnowledgeFile implements KnowledgeStore {
       this.#gone = false;
       const whole = encodeKnowledge(this.#place.id, bytes);
       const errno = await this.#place.writeWhole(this.#place.path, NAME, whole, true);
-      if (errno !== 0) this.#onFailure(localFailure(errno, 'write', this.#path));
+      if (errno === 0) this.#mustGo = false;
+      else this.#onFailure(localFailure(errno, 'write', this.#path));
     });
   }
 
   forget(): Promise<void> {
+    this.#mustGo = true;
     return this.#lane.run(() => this.#remove());
   }
 

@@ -13,7 +13,10 @@ export interface LockHolder {
   readonly mountpoint: string;
   /** `host:port:/export` */
   readonly source: string;
-  readonly state: 'serving' | 'draining';
+  /** It may change files of the export. */
+  readonly changes: boolean;
+  /** 'ended': in order, all of it written down. */
+  readonly state: 'serving' | 'draining' | 'ended';
 }
 
 /** Longer than any line: two paths of 4096 bytes, six bytes for one at worst. */
@@ -21,8 +24,9 @@ export const LOCK_BYTES = 65536;
 
 /** Errno. */
 export async function writeLock(io: FileIo, fd: number, holder: LockHolder): Promise<number> {
-  const { pid, socket, mountpoint, source, state } = holder;
-  const line = Buffer.from(`${JSON.stringify({ pid, socket, mountpoint, source, state })}\n`);
+  const { pid, socket, mountpoint, source, changes, state } = holder;
+  const fields = { pid, socket, mountpoint, source, changes, state };
+  const line = Buffer.from(`${JSON.stringify(fields)}\n`);
   const errno = await io.write(fd, 0, line);
   return errno === 0 ? io.truncate(fd, line.length) : errno;
 }
@@ -41,12 +45,13 @@ export function parseLock(bytes: Buffer): LockHolder | undefined {
 
 function isHolder(value: unknown): value is LockHolder {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, socket, mountpoint, source, state } = value as Record<string, unknown>;
+  const { pid, socket, mountpoint, source, changes, state } = value as Record<string, unknown>;
   return (
     typeof pid === 'number' &&
     typeof socket === 'string' &&
     typeof mountpoint === 'string' &&
     typeof source === 'string' &&
-    (state === 'serving' || state === 'draining')
+    typeof changes === 'boolean' &&
+    (state === 'serving' || state === 'draining' || state === 'ended')
   );
 }

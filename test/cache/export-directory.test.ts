@@ -84,6 +84,7 @@ describe('export directory', () => {
         socket: '/run/gvfs/0.sock',
         mountpoint: '/mnt',
         source: 'server:2049:/export',
+        changes: true,
         state: 'serving',
       },
       message: `${first.path} is in use by the daemon 4711, which serves server:2049:/export at /mnt`,
@@ -106,7 +107,7 @@ describe('export directory', () => {
     assert.equal(
       (await readFile(join(last.path, 'LOCK'))).toString(),
       '{"pid":4711,"socket":"/run/gvfs/0.sock","mountpoint":"/short",' +
-        '"source":"server:2049:/export","state":"serving"}\n',
+        '"source":"server:2049:/export","changes":true,"state":"serving"}\n',
     );
     await last.close();
   });

@@ -55,7 +55,8 @@ describe('knowledge file', () => {
     const seen = new Set<string>();
     for (let after = 0; ; after += 1) {
       const disk = new PaperDisk();
-      const { knowledge } = await openExport('/cache', disk.io, { paths: disk.paths });
+      const quiet = { paths: disk.paths, changes: false };
+      const { knowledge } = await openExport('/cache', disk.io, quiet);
       await knowledge.save(Buffer.from('old'));
       disk.killAfter = disk.effects + after;
       const ended = await knowledge.save(Buffer.from('new')).then(
@@ -75,6 +76,37 @@ describe('knowledge file', () => {
       if (ended) break;
     }
     assert.deepEqual(seen, new Set(['old', 'new']));
+  });
+
+  it('is not believed after a daemon that may have changed names and did not end in order', async () => {
+    for (const changes of [true, false]) {
+      for (const inOrder of [true, false]) {
+        const disk = new PaperDisk();
+        const options = { paths: disk.paths, changes };
+        const first = await openExport('/cache', disk.io, options);
+        await first.knowledge.save(Buffer.from('names'));
+        if (inOrder) await first.close();
+        const left = disk.afterKill();
+        const second = await openExport('/cache', left.io, { paths: left.paths });
+        const found = (await second.knowledge.load())?.toString();
+        assert.equal(found, changes && !inOrder ? undefined : 'names', `${changes} ${inOrder}`);
+      }
+    }
+  });
+
+  it('that the disk did not let go is not believed, though the daemon ended', async () => {
+    const disk = new PaperDisk();
+    let isStuck = false;
+    const remove = (path: string) =>
+      isStuck ? Promise.resolve(constants.errno.EROFS) : disk.paths.remove(path);
+    const first = await openExport('/cache', disk.io, { paths: { ...disk.paths, remove } });
+    await first.knowledge.save(Buffer.from('names'));
+    isStuck = true;
+    await first.knowledge.forget();
+    await first.close();
+    const left = disk.afterKill();
+    const second = await openExport('/cache', left.io, { paths: left.paths });
+    assert.equal(await second.knowledge.load(), undefined);
   });
 
   it('that is damaged is removed, and said', async () => {

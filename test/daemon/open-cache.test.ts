@@ -37,6 +37,7 @@ describe('the cache of an export', () => {
       socket: '',
       mountpoint: join(directory, 'elsewhere'),
       source: 'images:2049:/vm',
+      changes: true,
       state: 'serving',
       ...holder,
     };
