@@ -262,7 +262,7 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     const { space, counts } = this.#parts;
     const offset = part.start * PAGE_BYTES;
     space.grew(this.name, bytes.length);
-    const { errno, sums } = await this.io.store(this.fd, offset, bytes, this.directory.holes);
+    const { errno, sums } = await this.io.store(this.fd, offset, bytes, this.#holes);
     if (errno !== 0) {
       this.directory.distrustHoles();
       this.health.failed(errno, 'write');
@@ -277,6 +277,14 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     counts.storedBytes += bytes.length;
     this.marked(offset, bytes.length);
     if (this.map.complete && !this.verification.isDone) this.#parts.verifyLater(this);
+  }
+
+  /**
+   * A hole that was there before this daemon is made again: of absent pages there is no sum that
+   * would tell whether something was put into them (C2).
+   */
+  get #holes(): 'trusted' | 'punch' {
+    return this.directory.found === 'kept' ? 'punch' : this.directory.holes;
   }
 
   #writeMarksLater(): void {

@@ -9,7 +9,7 @@
  * few round trips; the largest of the last windows counts. A window in which we asked for less
  * than the link would carry says nothing against the estimate, it can only raise it.
  *
- * In flight: bandwidth times delay keeps the link full; three pieces more keep it so between the
+ * In flight: bandwidth times delay keeps the link full; two pieces more keep it so between the
  * end of one and the arrival of the next. As long as the rate still grows, twice that, so that it
  * is found in a few round trips. More would only queue before the link, where demand waits.
  */
@@ -29,7 +29,7 @@ const ROUND_TRIP_KEPT_MS = 300_000;
 const FIRST_PIECE_BYTES = 4 * BLOCK_BYTES;
 const FIRST_IN_FLIGHT_BYTES = 1024 * 1024;
 const IN_FLIGHT_MAX_BYTES = 48 * 1024 * 1024;
-const PIECES_BESIDE = 3;
+const PIECES_BESIDE = 2;
 const GROWTH = 1.25;
 /** Windows without growth until the rate counts as found. */
 const FLAT_WINDOWS = 3;

@@ -88,11 +88,7 @@ export class Model {
     this.changes = [];
     this.ending.clear();
     this.held = undefined;
-    const { bytes, version, snapshotAt } = this.source;
-    const source = new MemorySource(bytes);
-    source.version = version;
-    source.snapshotAt = snapshotAt;
-    return source;
+    return this.source.copy();
   }
 
   async nextDaemon(source: MemorySource, options: WorldOptions): Promise<void> {

@@ -93,6 +93,14 @@ export class MemorySource implements ImageSource {
     };
   }
 
+  /** The same file, for a daemon that knows nothing of what the first one has under way. */
+  copy(): MemorySource {
+    const source = new MemorySource(this.bytes);
+    source.version = this.version;
+    source.snapshotAt = this.snapshotAt;
+    return source;
+  }
+
   #slice(offset: number, length: number): Buffer {
     return Buffer.from(this.bytes.subarray(offset, offset + length));
   }

@@ -14,7 +14,7 @@ import type { Image } from '../../src/cache/image.ts';
 import type { ImageContent } from '../../src/cache/image-content.ts';
 import type { Amount, DiskSizes } from '../../src/cache/space.ts';
 import type { ReadReply } from '../../src/vfs/ports.ts';
-import { ManualClock } from '../vfs/mounted.ts';
+import { ManualClock } from './memory-clock.ts';
 import { GatedIo } from './memory-gated-io.ts';
 import { type Gate, type MemorySource, settled } from './memory-source.ts';
 import { PaperDisk } from './paper-disk.ts';
@@ -197,6 +197,13 @@ export class World {
     assert.equal(outcome, 'read');
     await this.finishReplies();
     this.#check();
+  }
+
+  /** The same, while earlier replies are left as they are. */
+  async readNowBeside(offset: number, length: number): Promise<void> {
+    const earlier = this.replies.splice(0);
+    await this.readNow(offset, length);
+    this.replies.push(...earlier);
   }
 
   /** The kernel has read the file's range, or could not. */
