@@ -1,8 +1,9 @@
 /**
- * The way to the server at mount time: once, or again and again where `retry` says so.
+ * The way to the server at mount time: once, or again and again where `retry` says so. Where a mount
+ * is possible without the server, it is not waited for long.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { err, type Result } from '../base/result.ts';
+import { err, ok, type Result } from '../base/result.ts';
 import {
   listExports,
   type MountError,
@@ -18,35 +19,50 @@ import { mountOptionsOf, retryLimitMs } from './translate.ts';
 const FIRST_PAUSE_MS = 1_000;
 const LAST_PAUSE_MS = 30_000;
 const EXPORTS_LIMIT_MS = 3_000;
+/** For each step of an attempt, where there is another way to mount. */
+const SHORT_LIMIT_MS = 5_000;
 
-/**
- * The mounted export. `retrying` is called once, when the first attempt found no server and others
- * will follow; `signal` ends the waiting between attempts.
- */
+export interface ConnectHooks {
+  /** Called once, when the first attempt found no server and others will follow. */
+  readonly retrying?: ((failure: MountFailure) => void) | undefined;
+  /** Called once, when the first attempt found no server: whether there is another way. */
+  readonly without?: (() => Promise<boolean>) | undefined;
+}
+
+/** The mounted export, or that it is mounted without; `signal` ends the waiting in between. */
 export async function connect(
   { source, settings }: MountPlan,
   log: Log,
-  retrying: ((failure: MountFailure) => void) | undefined,
+  { retrying, without }: ConnectHooks,
   signal: AbortSignal,
-): Promise<Result<Nfs3Client, MountFailure>> {
+): Promise<Result<Nfs3Client | { readonly without: string }, MountFailure>> {
   const options = mountOptionsOf(source, settings);
+  const first = without === undefined ? options : { ...options, mountTimeoutMs: SHORT_LIMIT_MS };
   const giveUpAtMs = performance.now() + retryLimitMs(settings);
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LAST_PAUSE_MS)) {
-    const mounted = await Nfs3Client.mount(options);
+    const isFirst = pauseMs === FIRST_PAUSE_MS;
+    const mounted = await Nfs3Client.mount(isFirst ? first : options);
     if (mounted.ok) {
       if (signal.aborted) void mounted.value.unmount(); // nobody waits for it any more
       return mounted;
     }
+    const { detail, message } = mounted.error;
+    if (isFirst && isAway(detail) && (await without?.())) return ok({ without: message });
     const failure = await describe(options, mounted.error);
-    const again = mayPass(mounted.error.detail) && performance.now() + pauseMs < giveUpAtMs;
+    const again = mayPass(detail) && performance.now() + pauseMs < giveUpAtMs;
     if (!again || signal.aborted) return err(failure);
-    if (pauseMs === FIRST_PAUSE_MS) {
-      log.warn('the server does not answer yet, still trying', { reason: mounted.error.message });
+    if (isFirst) {
+      log.warn('the server does not answer yet, still trying', { reason: message });
       retrying?.(failure);
     }
     await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) return err({ kind: 'interrupted' });
   }
+}
+
+/** Whether the server cannot be spoken with, whatever it would say. */
+function isAway(detail: ServerRefusal): boolean {
+  return mayPass(detail) || (detail.kind === 'unreachable' && detail.reason === 'unknownHost');
 }
 
 /** Whether time alone may mend it, as mount.nfs sees it. */

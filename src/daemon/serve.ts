@@ -76,14 +76,15 @@ function listen(session: Session, log: LogSink): () => void {
   const terminate = () => session.terminate();
   const reopen = () => log.reopen();
   const writeBack = () => session.writeBack();
+  const flush = () => session.flush();
   const fault = (error: unknown) => session.fault(error);
   process.on('SIGTERM', terminate).on('SIGINT', terminate).on('SIGHUP', reopen);
   // Without a listener Node's own SIGUSR1 would start its inspector, and SIGUSR2 would kill us.
-  process.on('SIGUSR1', writeBack).on('SIGUSR2', writeBack);
+  process.on('SIGUSR1', writeBack).on('SIGUSR2', flush);
   process.on('uncaughtException', fault).on('unhandledRejection', fault);
   return () => {
     process.off('SIGTERM', terminate).off('SIGINT', terminate).off('SIGHUP', reopen);
-    process.off('SIGUSR1', writeBack).off('SIGUSR2', writeBack);
+    process.off('SIGUSR1', writeBack).off('SIGUSR2', flush);
     process.off('uncaughtException', fault).off('unhandledRejection', fault);
   };
 }

@@ -1,28 +1,22 @@
 /**
- * One mount, from the plan to its end: joins the NFS client, the file system and the way to the
- * kernel, and leads them through the life that life.ts draws.
+ * One mount, from the plan to its end: joins the layers below (layers.ts) and the way to the kernel,
+ * and leads them through the life that life.ts draws.
  *
  * This process never looks into its own mount: it would wait for itself. Its working directory is
  * the root, and its log lies elsewhere.
  */
 import { once } from 'node:events';
-import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { formatSource } from '../config/mount-source.ts';
 import { formatOptions, rootOnlyNotes } from '../config/parse-options.ts';
 import type { Mounted, Transport } from '../fuse/transport.ts';
-import type { Nfs3Client } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
-import { createFileSystem, type NfsFileSystem } from '../vfs/file-system.ts';
-import { ROOT_INO } from '../vfs/operations.ts';
-import { connect } from './connect.ts';
 import { detachLazily } from './detach.ts';
-import { changesToKernel, logFileSystem, logServer } from './events.ts';
+import { Layers } from './layers.ts';
 import { type LifeEvent, type LifeState, next } from './life.ts';
 import type { MountFailure } from './mount-failure.ts';
 import type { MountPlan } from './mount-plan.ts';
-import { measureRoundTrip, readAheadKib } from './read-ahead.ts';
-import { vfsOptionsOf } from './translate.ts';
+import { readAheadKib } from './read-ahead.ts';
 import { loadTransport } from './transports.ts';
 
 export interface SessionHooks {
@@ -40,14 +34,15 @@ export type SessionEnd = 'unmounted' | 'unsettled' | 'fault';
 const SETTLE_LIMIT_MS = 60_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
+/** For the cache to be written down: a disk that hangs is not waited for. */
+const CACHE_LIMIT_MS = 10_000;
 
 export class Session {
   readonly #plan: MountPlan;
   readonly #log: Log;
   readonly #source: string;
   #state: LifeState = 'starting';
-  #client: Nfs3Client | undefined;
-  #fileSystem: NfsFileSystem | undefined;
+  #layers: Layers | undefined;
   #mounted: Mounted | undefined;
   /** Ends what `start` waits for. */
   readonly #cancel = new AbortController();
@@ -75,7 +70,7 @@ export class Session {
   async start(hooks: SessionHooks = {}): Promise<Result<void, MountFailure>> {
     const started = await this.#start(hooks);
     if (!started.ok && (this.#state === 'starting' || this.#state === 'cancelling')) {
-      await this.#client?.unmount();
+      await this.#layers?.abandon();
       this.#enter('failed');
     }
     return started;
@@ -129,11 +124,21 @@ export class Session {
     void this.#drain(FAULT_SETTLE_LIMIT_MS);
   }
 
-  /** SIGUSR1 and SIGUSR2. Without a cache there is nothing that fsync and close do not send. */
+  /** SIGUSR1. Writes go through the cache: nothing is held back that fsync and close would send. */
   writeBack(): void {
-    this.#log.info('nothing is cached: programs write back by fsync and close', {
-      uncommittedBytes: this.#heldBytes(),
+    this.#log.info('writes go through: programs write back by fsync and close', {
+      uncommittedBytes: this.#layers?.heldBytes ?? 0,
     });
+  }
+
+  /** SIGUSR2. When the mount is gone, the next one of this export asks for the cache by it. */
+  flush(): void {
+    if (this.#state !== 'draining') {
+      this.writeBack();
+      return;
+    }
+    this.#log.info('the cache is given to the next mount', { source: this.#source });
+    void this.#layers?.letGo();
   }
 
   async #start(hooks: SessionHooks): Promise<Result<void, MountFailure>> {
@@ -141,38 +146,25 @@ export class Session {
     const { signal } = this.#cancel;
     const cancelled = once(signal, 'abort').then(() => err(this.#giveUp));
     const loading = loadTransport(plan.settings.transport); // while the server is being asked
-    const connected = await Promise.race([
-      connect(plan, this.#log, hooks.retrying, signal),
-      cancelled,
-    ]);
-    if (!connected.ok) return connected;
-    const client = connected.value;
-    this.#client = client;
-    const unsubscribe = logServer(client.server, this.#log);
-    void this.ended.then(unsubscribe);
-
-    const kernel = changesToKernel();
-    const fileSystem = createFileSystem(
-      client,
-      vfsOptionsOf(plan.settings, isRoot()),
-      systemClock,
-      {
-        ...logFileSystem(this.#log),
-        changedByOthers: kernel.changed,
-        namesRevoked: kernel.revoked,
-      },
-    );
-    this.#fileSystem = fileSystem;
-    const prepared = await Promise.race([this.#prepare(client, fileSystem), cancelled]);
-    if (!prepared.ok) return prepared;
+    const retrying = hooks.retrying?.bind(hooks);
+    const opening = Layers.open(plan, this.#log, loading, retrying, signal);
+    const opened = await Promise.race([opening, cancelled]);
+    if (signal.aborted) {
+      void opening.then((late) => (late.ok ? late.value.abandon() : undefined));
+      return err(this.#giveUp);
+    }
+    if (!opened.ok) return opened;
+    const layers = opened.value;
+    this.#layers = layers;
 
     const transport = await loading;
     if (!transport.ok) {
       return err({ kind: 'kernel', mountpoint: plan.mountpoint, ...transport.error });
     }
-    const mounted = await this.#mount(transport.value, fileSystem, prepared.value);
+    await layers.listen(() => this.#state);
+    const mounted = await this.#mount(transport.value, layers);
     if (!mounted.ok) return mounted;
-    kernel.attach(mounted.value.notices);
+    layers.attach(mounted.value);
     this.#mounted = mounted.value;
     this.#enter('mounted');
     void mounted.value.ended.then((end) => {
@@ -188,7 +180,7 @@ export class Session {
       return err(this.#giveUp);
     }
     const options = formatOptions(plan.settings);
-    const roundTripMs = prepared.value;
+    const { roundTripMs } = layers;
     this.#log.info('mounted', {
       source: this.#source,
       options: options === '' ? undefined : options,
@@ -199,25 +191,9 @@ export class Session {
     return ok(undefined);
   }
 
-  /** The root's attributes, which also proves that the export can be used; and the round trip. */
-  async #prepare(
-    client: Nfs3Client,
-    fileSystem: NfsFileSystem,
-  ): Promise<Result<number | undefined, MountFailure>> {
-    const [root, roundTripMs] = await Promise.all([
-      fileSystem.getattr({ credentials: ownCredentials(), pid: process.pid }, ROOT_INO),
-      measureRoundTrip(client),
-    ]);
-    if (!root.ok) {
-      return err({ kind: 'root', source: this.#source, message: root.error.message });
-    }
-    return ok(roundTripMs);
-  }
-
   async #mount(
     transport: Transport,
-    fileSystem: NfsFileSystem,
-    roundTripMs: number | undefined,
+    { fileSystem, roundTripMs, mayPassThrough }: Layers,
   ): Promise<Result<Mounted, MountFailure>> {
     const { mountpoint, settings, notes } = this.#plan;
     const mounted = await transport.mount(fileSystem, {
@@ -232,6 +208,7 @@ export class Session {
       defaultPermissions: false,
       // Our own writes change times too: the file system tells whose change it was.
       autoInvalidate: false,
+      passthrough: mayPassThrough,
       readAheadKib:
         settings.readahead ?? (roundTripMs === undefined ? undefined : readAheadKib(roundTripMs)),
     });
@@ -255,11 +232,14 @@ export class Session {
   /** Who still uses the mount fails, what was acknowledged is made durable, the server is told. */
   async #drain(limitMs: number): Promise<void> {
     if (this.#state !== 'draining') return;
+    const layers = this.#layers;
+    layers?.draining();
     await this.#mounted?.abandon();
-    const closing = this.#fileSystem?.close().catch((error: unknown) => this.fault(error));
+    await layers?.closeControl();
+    const closing = layers?.fileSystem.close().catch((error: unknown) => this.fault(error));
     const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS;
     if (!(await inTime(closing, limitMs))) {
-      const bytes = this.#heldBytes();
+      const bytes = layers?.heldBytes ?? 0;
       if (bytes > 0 && patient) {
         this.#log.warn('acknowledged writes wait for the server, SIGTERM gives them up', { bytes });
         await closing;
@@ -268,18 +248,16 @@ export class Session {
         if (bytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
       }
     }
-    const told = await this.#client?.unmount();
+    if (!(await inTime(layers?.letGo(), CACHE_LIMIT_MS))) {
+      this.#log.error('the cache could not be written down in time', { source: this.#source });
+    }
+    const told = await layers?.unmount();
     if (told?.ok === false) {
       this.#log.warn('the server was not told of the unmount', { reason: told.error.message });
     }
     if (this.#isEnded()) return; // another way was faster
     this.#log.info('unmounted', { source: this.#source });
     this.#enter('settled');
-  }
-
-  /** Acknowledged, and not yet known to be durable at the server. */
-  #heldBytes(): number {
-    return this.#fileSystem?.figures().heldBytes ?? 0;
   }
 
   #isEnded(): boolean {
@@ -297,10 +275,6 @@ export class Session {
 
 function isRoot(): boolean {
   return process.geteuid?.() === 0;
-}
-
-function ownCredentials() {
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, groups: [] };
 }
 
 /** Whether the promise settled within `limitMs`. */

@@ -1,12 +1,15 @@
 /**
  * The options as the user names them, in the words and units of the layers below.
  */
+import type { Amount } from '../cache/space.ts';
 import type { MountSource } from '../config/mount-source.ts';
 import type { Settings } from '../config/options.ts';
-import type { MountOptions } from '../nfsc/index.ts';
+import { hostAndPort, type MountOptions } from '../nfsc/index.ts';
 import type { VfsOptions } from '../vfs/options.ts';
 
 const MINUTE_MS = 60_000;
+/** Registered for it (RFC 1813, section 2.1), and where nearly all servers listen. */
+const NFS_PORT = 2049;
 
 export function mountOptionsOf(source: MountSource, settings: Settings): MountOptions {
   return {
@@ -35,8 +38,19 @@ export function vfsOptionsOf(settings: Settings, isRoot: boolean): Partial<VfsOp
     lookupcache: settings.lookupcache === 'pos' ? 'positive' : settings.lookupcache,
     readdirplus: settings.rdirplus,
     readOnly: settings.ro,
+    session: settings.session,
     allowOther: settings.allow_other ?? isRoot,
   };
+}
+
+/** cachesize and cachefree, as the cache takes them. */
+export function amountOf(value: Settings['cachesize']): Amount {
+  return typeof value === 'number' ? { bytes: value } : { percent: Number(value.slice(0, -1)) };
+}
+
+/** `host:port` of a server that nobody has asked for its port: NFS's own unless one is named. */
+export function assumedServer(source: MountSource, { port }: Settings): string {
+  return hostAndPort(source.server, known(port) ?? source.port ?? NFS_PORT);
 }
 
 /** For how long a server that does not answer is asked again at mount time. */

@@ -4,7 +4,13 @@ import type { MountSource } from '../../src/config/mount-source.ts';
 import type { Settings } from '../../src/config/options.ts';
 import { parseOptions } from '../../src/config/parse-options.ts';
 import { readAheadKib } from '../../src/daemon/read-ahead.ts';
-import { mountOptionsOf, retryLimitMs, vfsOptionsOf } from '../../src/daemon/translate.ts';
+import {
+  amountOf,
+  assumedServer,
+  mountOptionsOf,
+  retryLimitMs,
+  vfsOptionsOf,
+} from '../../src/daemon/translate.ts';
 
 const source: MountSource = { server: 'images', path: '/vm' };
 
@@ -61,6 +67,7 @@ describe('options in the words of the layers', () => {
       lookupcache: 'all',
       readdirplus: true,
       readOnly: false,
+      session: 'shared',
       allowOther: true,
     });
     assert.deepEqual(
@@ -74,9 +81,24 @@ describe('options in the words of the layers', () => {
         lookupcache: 'positive',
         readdirplus: false,
         readOnly: true,
+        session: 'shared',
         allowOther: false,
       },
     );
+  });
+
+  it("the cache's", () => {
+    assert.deepEqual(amountOf(settingsOf('').cachesize), { percent: 80 });
+    assert.deepEqual(amountOf(settingsOf('cachesize=10G').cachesize), { bytes: 10 * 2 ** 30 });
+    assert.deepEqual(amountOf(settingsOf('cachefree=0%').cachefree), { percent: 0 });
+    assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).session, 'readonly');
+    assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).readOnly, true);
+  });
+
+  it('the server that is meant while nobody can ask for its port', () => {
+    assert.equal(assumedServer(source, settingsOf('')), 'images:2049');
+    assert.equal(assumedServer({ ...source, port: 9 }, settingsOf('')), 'images:9');
+    assert.equal(assumedServer({ ...source, server: '::1' }, settingsOf('port=1')), '[::1]:1');
   });
 
   it('the time to try again', () => {
