@@ -141,6 +141,11 @@ export class MemoryServer implements ImageServer {
     return handleOf(this.nodeAt(path));
   }
 
+  /** The file behind a handle, if there is one still. */
+  nodeOf(file: FileHandle): Node | undefined {
+    return this.#node(file);
+  }
+
   /** Another client's work, done at once and without permissions. */
   putFile(path: string, bytes: Buffer | string, mode = 0o666, owner = rootUser): void {
     const { directory, name } = this.#parent(path);

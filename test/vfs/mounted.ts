@@ -9,7 +9,11 @@ import type { Credentials } from '../../src/base/credentials.ts';
 import type { Result } from '../../src/base/result.ts';
 import type { FsError } from '../../src/errors/fs-error.ts';
 import type { VfsEvents } from '../../src/vfs/events.ts';
-import { createFileSystem, type NfsFileSystem } from '../../src/vfs/file-system.ts';
+import {
+  createFileSystem,
+  type MountParts,
+  type NfsFileSystem,
+} from '../../src/vfs/file-system.ts';
 import {
   type Caller,
   type Entry,
@@ -68,9 +72,10 @@ export class Mounted {
     options: Partial<VfsOptions> = {},
     events: VfsEvents = {},
     server: MemoryServer = new MemoryServer(),
+    parts: MountParts = {},
   ) {
     this.server = server;
-    this.fs = createFileSystem(server, options, this.clock, events);
+    this.fs = createFileSystem(server, options, this.clock, events, parts);
   }
 
   /** Looks a path up name by name, as a kernel without any cache would. */

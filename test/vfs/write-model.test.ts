@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { HandleId, Ino } from '../../src/base/brand.ts';
+import { MemoryImages } from './memory-images.ts';
 import { MemoryServer } from './memory-server.ts';
 import { alice, by, Mounted, O_RDWR, value } from './mounted.ts';
 
@@ -62,6 +63,7 @@ interface Setup {
   readonly coarseClock: boolean;
   readonly attributeCaching: boolean;
   readonly memoryBytes: number;
+  readonly cached: boolean;
 }
 
 const setups: fc.Arbitrary<Setup> = fc.record({
@@ -72,10 +74,12 @@ const setups: fc.Arbitrary<Setup> = fc.record({
   coarseClock: fc.boolean(),
   attributeCaching: fc.boolean(),
   memoryBytes: fc.constantFrom(30, 100, 1_000_000),
+  cached: fc.boolean(),
 });
 
 class Run {
   readonly #server = new MemoryServer();
+  readonly #images: MemoryImages | undefined;
   readonly #mounted: Mounted;
   #model: Buffer = Buffer.alloc(0);
   #ino = 0 as Ino;
@@ -114,7 +118,11 @@ class Run {
       copyBelowBytes: 12,
       attributeCaching: setup.attributeCaching,
     };
-    this.#mounted = new Mounted(options, {}, this.#server);
+    if (setup.cached) {
+      this.#images = new MemoryImages(this.#server);
+      this.#images.delay = wait;
+    }
+    this.#mounted = new Mounted(options, {}, this.#server, { cache: this.#images });
   }
 
   async all(list: readonly Action[]): Promise<void> {
@@ -133,6 +141,8 @@ class Run {
     assert.equal(this.#mounted.payloads, 0);
     assert.equal(this.#server.unreleasedReads, 0);
     assert.equal(this.#mounted.fs.figures().heldBytes, 0);
+    assert.equal(this.#mounted.fs.figures().openImages, 0);
+    assert.equal(this.#images?.openImages ?? 0, 0);
   }
 
   async #do(action: Action): Promise<void> {
