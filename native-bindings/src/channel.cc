@@ -16,13 +16,19 @@ struct TailOwner {
   uint8_t* bytes;
 };
 
-std::vector<iovec> PartsOf(const Napi::Array& buffers, size_t reserved) {
-  std::vector<iovec> parts;
+// A message in parts: `head`, then what is in the buffers. Each is asked for once, since a lone
+// reader waits for it: Napi::Buffer would ask for its place and length by two calls.
+std::vector<iovec> PartsOf(const iovec& head, const Napi::Array& buffers) {
   const uint32_t count = buffers.Length();
-  parts.reserve(count + reserved);
+  std::vector<iovec> parts;
+  parts.reserve(count + 1);
+  parts.push_back(head);
   for (uint32_t i = 0; i < count; i++) {
-    const Bytes bytes = buffers.Get(i).As<Bytes>();
-    if (bytes.Length() > 0) parts.push_back({bytes.Data(), bytes.Length()});
+    napi_value buffer = nullptr;
+    iovec part = {};
+    napi_get_element(buffers.Env(), buffers, i, &buffer);
+    napi_get_buffer_info(buffers.Env(), buffer, &part.iov_base, &part.iov_len);
+    if (part.iov_len > 0) parts.push_back(part);
   }
   return parts;
 }
@@ -102,18 +108,17 @@ Napi::Value Channel::Send(const Napi::CallbackInfo& info) {
 
 // sendParts(n, buffers)
 Napi::Value Channel::SendParts(const Napi::CallbackInfo& info) {
-  std::vector<iovec> parts = PartsOf(info[1].As<Napi::Array>(), 1);
-  parts.insert(parts.begin(), {head_bytes_, info[0].As<Napi::Number>().Uint32Value()});
+  const iovec head = {head_bytes_, info[0].As<Napi::Number>().Uint32Value()};
+  const std::vector<iovec> parts = PartsOf(head, info[1].As<Napi::Array>());
   return Napi::Number::New(info.Env(),
                            device_->Send(parts.data(), static_cast<int>(parts.size())));
 }
 
 // sendPartsLater(n, buffers, ticket)
 void Channel::SendPartsLater(const Napi::CallbackInfo& info) {
-  const uint32_t head = info[0].As<Napi::Number>().Uint32Value();
+  const iovec head = {head_bytes_, info[0].As<Napi::Number>().Uint32Value()};
   device_->SendLater(info[2].As<Napi::Number>().DoubleValue(),
-                     std::vector<uint8_t>(head_bytes_, head_bytes_ + head),
-                     PartsOf(info[1].As<Napi::Array>(), 1));
+                     PartsOf(head, info[1].As<Napi::Array>()));
 }
 
 // sendFile(fd, offset, length, ticket): the header is in `head`.

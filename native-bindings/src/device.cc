@@ -83,10 +83,12 @@ void Device::Take(std::vector<Completion>* out) {
 
 int Device::Send(const iovec* parts, int count) { return WriteParts(fd_, parts, count); }
 
-void Device::SendLater(double ticket, std::vector<uint8_t> head, std::vector<iovec> parts) {
-  io_->Add([self = shared_from_this(), ticket, head = std::move(head),
+void Device::SendLater(double ticket, std::vector<iovec> parts) {
+  const auto* bytes = static_cast<const uint8_t*>(parts[0].iov_base);
+  io_->Add([self = shared_from_this(), ticket,
+            head = std::vector<uint8_t>(bytes, bytes + parts[0].iov_len),
             parts = std::move(parts)]() mutable {
-    parts.insert(parts.begin(), iovec{head.data(), head.size()});
+    parts[0].iov_base = head.data();
     self->Complete(ticket, WriteParts(self->fd_, parts.data(), static_cast<int>(parts.size())));
   });
 }

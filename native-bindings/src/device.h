@@ -81,8 +81,9 @@ class Device : public std::enable_shared_from_this<Device> {
   // Writes one message to the kernel at once; errno or 0.
   int Send(const iovec* parts, int count);
 
-  // The same from an io thread; the parts' memory must live until the ticket completes.
-  void SendLater(double ticket, std::vector<uint8_t> head, std::vector<iovec> parts);
+  // The same from an io thread. The memory of all parts but the first, which is copied, must live
+  // until the ticket completes.
+  void SendLater(double ticket, std::vector<iovec> parts);
 
   // A reply whose body is a range of a local file: how it went, or kLater and its ticket completes.
   // 0: sent. Above 0: the errno with which the kernel refused the reply. Below 0: the file could not

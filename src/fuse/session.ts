@@ -39,7 +39,8 @@ import {
   writeInit,
   writeOurVersion,
 } from './init.ts';
-import { lengthOf, type Operation, operations, type Request } from './operations.ts';
+import { lengthOf, operations, type Request } from './operations.ts';
+import { Pending, PendingList } from './pending.ts';
 import type { End, Waiting } from './transport.ts';
 import { WireError, WireReader, WireWriter } from './wire.ts';
 
@@ -138,27 +139,6 @@ class CopiedPayload implements Payload {
   }
 }
 
-/** A request that has been read and not yet been answered. */
-class Pending {
-  readonly unique: number;
-  readonly node: Ino;
-  readonly pid: number;
-  readonly operation: Operation;
-  readonly sinceMs: number;
-  readonly latency: Histogram;
-  /** Its reply is on its way to the kernel, from another thread. */
-  answering = false;
-
-  constructor(request: Incoming, operation: Operation, sinceMs: number, latency: Histogram) {
-    this.unique = request.unique;
-    this.node = request.node;
-    this.pid = request.caller.pid;
-    this.operation = operation;
-    this.sinceMs = sinceMs;
-    this.latency = latency;
-  }
-}
-
 /** The kernel's connection failed in a way that is no unmount. */
 export class DeviceError extends Error {
   override readonly name = 'DeviceError';
@@ -191,7 +171,7 @@ export class Session implements DeviceListener {
   readonly #callers: Callers;
   readonly #clock: Clock;
   readonly #wishes: InitWishes;
-  readonly #pending = new Map<number, Pending>();
+  readonly #pending = new PendingList();
   readonly #watched = new Set<Pending>();
   /** By opcode, as the operations are. */
   readonly #latencies = operations.map((operation) => operation && new Histogram());
@@ -225,7 +205,7 @@ export class Session implements DeviceListener {
   /** What has waited for over a second. */
   waiting(): Waiting[] {
     const nowMs = this.#clock.monotonicMs();
-    return [...this.#pending.values()]
+    return [...this.#pending]
       .map(({ operation, node, sinceMs }) => {
         return { operation: operation.name, ino: node, ageMs: nowMs - sinceMs };
       })
@@ -235,8 +215,8 @@ export class Session implements DeviceListener {
   /** Answers EIO to all that waits of a node, and says how many; late results are given back. */
   failWaiting(ino: Ino): number {
     let failed = 0;
-    for (const pending of this.#pending.values()) {
-      if (pending.node !== ino) continue;
+    for (const pending of this.#pending) {
+      if (pending.node !== ino || pending.stage === 'answered') continue;
       const refused = this.#device.reply(pending.unique, Errno.EIO, 0);
       if (refused === Errno.ENOENT) continue; // its own answer has just gone out
       this.#answered(pending, Errno.EIO, undefined);
@@ -288,7 +268,8 @@ export class Session implements DeviceListener {
   onEnd(errno: number): void {
     const stage = this.#stage;
     this.#stage = 'ended';
-    this.#pending.clear(); // nobody waits; late results find themselves gone and are given back
+    // Nobody waits: late results are given back.
+    for (const pending of this.#pending) this.#pending.remove(pending);
     this.#watched.clear();
     if (stage === 'failed') return;
     this.#resolveEnded(
@@ -344,8 +325,7 @@ export class Session implements DeviceListener {
       return;
     }
     const pending = new Pending(request, operation, this.#clock.monotonicMs(), latency);
-    assert(!this.#pending.has(request.unique), 'session: a unique that is in use');
-    this.#pending.set(request.unique, pending);
+    this.#pending.add(pending);
     let outcome: Outcome<unknown> | Result<unknown, FsError>;
     try {
       outcome = operation.call(this.#fs, request);
@@ -366,7 +346,7 @@ export class Session implements DeviceListener {
 
   #settle(pending: Pending, result: Result<unknown, FsError>): void {
     try {
-      if (this.#pending.get(pending.unique) !== pending) {
+      if (pending.stage === 'answered') {
         this.counters.discarded++;
         if (result.ok) pending.operation.discard?.(this.#fs, result.value);
       } else if (!result.ok) {
@@ -382,7 +362,7 @@ export class Session implements DeviceListener {
   #threw(pending: Pending, error: unknown): void {
     if (!(error instanceof WireError)) {
       this.#fail(error);
-    } else if (this.#pending.get(pending.unique) === pending) {
+    } else if (pending.stage !== 'answered') {
       this.#answerError(pending, Errno[error.errno], undefined);
     }
   }
@@ -409,7 +389,7 @@ export class Session implements DeviceListener {
         this.#fail(error);
       }
     };
-    pending.answering = true;
+    pending.stage = 'answering';
     switch (body.kind) {
       case 'bytes':
         this.#device.replyBytes(unique, body.bytes, lengthOf(body), done);
@@ -428,7 +408,7 @@ export class Session implements DeviceListener {
       this.#unreadable(pending, body, -errno);
       return;
     }
-    if (this.#pending.get(pending.unique) === pending) this.#answered(pending, 0, undefined);
+    if (pending.stage !== 'answered') this.#answered(pending, 0, undefined);
     if (errno !== 0) this.#refused(pending, value, errno);
     else if (body.kind !== 'zeros') body.release();
   }
@@ -436,14 +416,13 @@ export class Session implements DeviceListener {
   /** The kernel still waits: it gets what the body says is to be answered instead. */
   #unreadable(pending: Pending, body: FileReply, errno: number): void {
     this.counters.unreadable++;
-    const isAwaited = this.#pending.get(pending.unique) === pending;
-    const instead = isAwaited ? body.instead(errno) : undefined;
+    const instead = pending.stage === 'answered' ? undefined : body.instead(errno);
     body.release();
     if (instead === undefined) {
       this.counters.discarded++;
       return;
     }
-    pending.answering = false;
+    pending.stage = 'waiting';
     this.#watch(); // its caller may have been interrupted meanwhile
     this.#await(pending, instead);
   }
@@ -455,7 +434,7 @@ export class Session implements DeviceListener {
   }
 
   #answered(pending: Pending, errno: number, error: FsError | undefined): void {
-    assert(this.#pending.delete(pending.unique), 'session: answered twice');
+    this.#pending.remove(pending);
     this.#watched.delete(pending);
     this.counters.replies++;
     if (errno !== 0) this.counters.errors++;
@@ -512,7 +491,7 @@ export class Session implements DeviceListener {
 
   #interrupt(request: Incoming): void {
     this.counters.interrupts++;
-    const pending = this.#pending.get(request.args.u64('EIO'));
+    const pending = this.#pending.find(request.args.u64('EIO'));
     if (pending === undefined) {
       // Answered already: the kernel asks again if it matters.
       this.#device.reply(request.unique, Errno.EAGAIN, 0);
@@ -525,7 +504,7 @@ export class Session implements DeviceListener {
   /** Looks at the callers of interrupted requests, now and as long as there are any. */
   #watch(): void {
     for (const pending of this.#watched) {
-      if (pending.answering || !this.#callers.isDying(pending.pid)) continue;
+      if (pending.stage !== 'waiting' || !this.#callers.isDying(pending.pid)) continue;
       this.#answerError(pending, Errno.EINTR, undefined);
     }
     if (this.#watched.size === 0 || this.#watching) return;
@@ -545,10 +524,10 @@ export class Session implements DeviceListener {
   }
 
   #failPending(): void {
-    for (const pending of this.#pending.values()) {
-      if (!pending.answering) this.#device.reply(pending.unique, Errno.EIO, 0);
+    for (const pending of this.#pending) {
+      if (pending.stage === 'waiting') this.#device.reply(pending.unique, Errno.EIO, 0);
+      this.#pending.remove(pending);
     }
-    this.#pending.clear();
     this.#watched.clear();
   }
 }
