@@ -310,7 +310,8 @@ export class Connection {
       return;
     }
     const setbacks = this.#setbacks++;
-    if (setbacks === 0 && failure.reason === 'lost') {
+    // Not after an attempt that was reset: it would be made again and again without a pause.
+    if (setbacks === 0 && failure.reason === 'lost' && this.#state.name === 'up') {
       this.#connect(failure.message);
       return;
     }
