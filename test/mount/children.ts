@@ -24,6 +24,8 @@ export interface ChildOptions {
   user?: number;
   /** Given to its standard input, which is empty otherwise. */
   input?: string;
+  /** Its standard input stays open, for `tell`. */
+  interactive?: boolean;
 }
 
 export interface Finished extends ExitStatus {
@@ -108,6 +110,30 @@ export class Child {
     }
   }
 
+  /** Writes a line to the standard input of an interactive child. */
+  tell(line: string): void {
+    this.#process.child.stdin?.write(`${line}\n`);
+  }
+
+  /** Tells it something and gives the next line that it prints; rejects when none comes in 60 s. */
+  async ask(line: string): Promise<string> {
+    const from = this.stdout.length;
+    this.tell(line);
+    for (let waitedMs = 0; ; waitedMs += 20) {
+      const end = this.stdout.indexOf('\n', from);
+      if (end >= 0) return this.stdout.slice(from, end);
+      if (!this.alive() || waitedMs > 60_000) {
+        throw new Error(`no answer to ${JSON.stringify(line)}: ${this.#described()}`);
+      }
+      await sleep(20);
+    }
+  }
+
+  /** Ends the input of an interactive child. */
+  endInput(): void {
+    this.#process.child.stdin?.end();
+  }
+
   /** Its state as the kernel shows it, and where it sleeps there. */
   whereabouts(): string {
     const read = (name: string) => {
@@ -130,10 +156,10 @@ export class Children {
   readonly #live = new Set<Child>();
 
   async start(program: string, args: readonly string[], options: ChildOptions = {}) {
-    const { cwd, env, user, input } = options;
+    const { cwd, env, user, input, interactive = false } = options;
     const spawnOptions: SpawnOptions = {
       detached: true, // a process group of its own
-      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      stdio: [input === undefined && !interactive ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       ...(cwd === undefined ? {} : { cwd }),
       env: { ...process.env, LC_ALL: 'C', PYTHONDONTWRITEBYTECODE: '1', ...env },
     };
@@ -144,6 +170,7 @@ export class Children {
     const [command = program, ...rest] = became;
     const child = new Child(
       await spawnOwned(command, rest, spawnOptions).then((owned) => {
+        owned.child.stdin?.on('error', () => undefined); // it has ended: its status tells
         if (input !== undefined) owned.child.stdin?.end(input);
         return owned;
       }),

@@ -34,7 +34,7 @@ export interface MountOptions {
   /** For `-o`, beside the ports and the log. */
   options?: readonly string[];
   /** Where the disk cache lies: the maker's, to be removed by him. Default: nocache. */
-  cacheDirectory?: string;
+  cacheDirectory?: string | undefined;
   /** The NFS port to use instead of the server's: that of a relay in front of it. */
   port?: number;
 }
@@ -124,6 +124,15 @@ export class Mount {
   /** Sends the daemon a signal. */
   signal(name: NodeJS.Signals): void {
     process.kill(this.#daemon.pid, name);
+  }
+
+  /** kill -9 of the daemon, and the dead mount is cleared away; nothing is asserted. */
+  async crash(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#daemon.end('SIGKILL');
+    await this.#forceOut();
+    this.#remove();
   }
 
   /** Unmounts and asserts that the daemon ended well, nothing left. It may be called again. */

@@ -1,9 +1,10 @@
 /**
- * One suite, two worlds: the same tests on a plain local directory, which proves that they expect
- * what the kernel and the tools do, and on a mount.
+ * One suite, several worlds: the same tests on a plain local directory, which proves that they
+ * expect what the kernel and the tools do, on a mount, and on a mount with a cache.
  */
 import { after, before, describe } from 'node:test';
 import { type Ganesha, startGanesha } from '../../scripts/peers/ganesha.ts';
+import { type CacheDirectory, cacheDirectory } from './cache-directory.ts';
 import type { Children } from './children.ts';
 import { type LocalDirectory, localDirectory } from './local-directory.ts';
 import { type Mount, mountExport } from './mount-fixture.ts';
@@ -16,7 +17,7 @@ export interface Place {
   readonly mount: Mount | undefined;
 }
 
-/** Describes the suite twice; all tests of a world share one directory or one mount. */
+/** Describes the suite in each world; all tests of one share one directory or one mount. */
 export function inBothWorlds(subject: string, define: (place: Place) => void): void {
   describe(`${subject} on a local directory`, () => {
     let local: LocalDirectory | undefined;
@@ -37,20 +38,33 @@ export function inBothWorlds(subject: string, define: (place: Place) => void): v
   onAMount(subject, define);
 }
 
-/** Describes the suite on a mount of a fresh export. */
+/** Describes the suite on mounts of a fresh export: without a cache, and with one. */
 export function onAMount(subject: string, define: (place: Place) => void): void {
-  describe(`${subject} on the mount`, () => {
+  onOneMount(`${subject} on the mount`, [], define);
+  onOneMount(`${subject} on the mount with a cache`, ['session=exclusive'], define);
+}
+
+/** Without options it is a mount that keeps nothing. */
+function onOneMount(
+  subject: string,
+  options: readonly string[],
+  define: (place: Place) => void,
+): void {
+  describe(subject, () => {
+    let cache: CacheDirectory | undefined;
     let server: Ganesha | undefined;
     let mount: Mount | undefined;
     before(async () => {
+      cache = options.length === 0 ? undefined : cacheDirectory();
       server = await startGanesha();
-      mount = await mountExport(server);
+      mount = await mountExport(server, { options, cacheDirectory: cache?.path });
     });
     after(async () => {
       try {
         await mount?.close();
       } finally {
         await server?.stop();
+        cache?.remove();
       }
     });
     define({
