@@ -1,5 +1,6 @@
 /**
- * `npm run demo`: a virtual machine boots from a disk image that lies on an NFS server.
+ * `npm run demo`: a virtual machine boots from a disk image that lies on an NFS server, and boots
+ * once more, after a restart of the daemon, without a byte of the image from the network.
  *
  * Starts nfs-ganesha on a fresh directory, puts a small real Linux guest there, mounts the export
  * with gvfs-mount, boots the guest in QEMU from the mount (O_DIRECT), and checks on the server that
@@ -21,16 +22,17 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { BootError, bestAccelerator, bootGuest } from '../guest/boot.ts';
+import { type Boot, BootError, bestAccelerator, bootGuest } from '../guest/boot.ts';
 import { type Guest, makeGuest, REPORT_PATH } from '../guest/make.ts';
 import { startGanesha } from '../peers/ganesha.ts';
-import { isMounted, mount, unmount } from './mount.ts';
+import { imageBytesRead, isMounted, mount, unmount, warm } from './mount.ts';
 import { fact, heading, mebibytes, quote, seconds, timed } from './progress.ts';
 import { wireTo } from './wire.ts';
 
 const run = promisify(execFile);
 const work = mkdtempSync(join(tmpdir(), 'gvfs-demo-'));
 const mountpoint = join(work, 'mnt');
+const cache = join(work, 'cache');
 const log = join(work, 'gvfs.log');
 const cleanups: (() => unknown)[] = [removeWork];
 const interruption = new AbortController();
@@ -80,41 +82,62 @@ async function demo(): Promise<void> {
   cleanups.push(() => wire.stop());
 
   mkdirSync(mountpoint);
-  const source = `127.0.0.1:${server.exportPath}`;
-  const ports = [`port=${wire.port}`, `mountport=${wire.mountPort}`];
   cleanups.push(endMount);
-  await step(`gvfs-mount -o nocache ${source} MOUNTPOINT`, () =>
-    mount({ source, mountpoint, options: [...ports, 'nocache', `log=${log}`] }),
-  );
-  const mounted = await wire.traffic();
+  const gvfsMount = (label: string) =>
+    step(label, () =>
+      mount({
+        source: `127.0.0.1:${server.exportPath}`,
+        mountpoint,
+        options: [
+          ...[`port=${wire.port}`, `mountport=${wire.mountPort}`, `log=${log}`],
+          ...['session=exclusive', `cachedir=${cache}`],
+        ],
+      }),
+    );
+  const boot = (label: string) =>
+    step(label, () => bootGuest({ ...onTheMount(guest), accelerator, cache: 'none', signal }));
+  const end = () =>
+    step('fusermount3 -u MOUNTPOINT, and the daemon ends', async () => {
+      await unmount(mountpoint);
+      await wire.untilClosed();
+    });
 
-  const boot = await step('the guest boots from there, works and powers off', () =>
-    bootGuest({ ...onTheMount(guest), accelerator, cache: 'none', signal }),
+  await gvfsMount('gvfs-mount -o session=exclusive SERVER:/EXPORT MOUNTPOINT');
+  const first = await boot('the guest boots from there, works and powers off');
+  const firstReads = await imageBytesRead(mountpoint);
+  await step('gvfs warm: what the guest has not touched is fetched, too', () =>
+    warm(onTheMount(guest).disk),
   );
+  await end();
+  const between = await wire.traffic();
+  await gvfsMount('gvfs-mount again: another daemon, the same cache');
+  const second = await boot('the guest boots once more');
+  const secondReads = await imageBytesRead(mountpoint);
+  await end();
   const traffic = await wire.traffic();
-  await step('fusermount3 -u MOUNTPOINT, and the daemon ends', async () => {
-    await unmount(mountpoint);
-    await wire.untilClosed();
+  await step('what the guest read and wrote is right on the server', async () => {
+    if (first.sha256 !== second.sha256) throw new Error('the two boots read different bytes');
+    await verify(guest, second.sha256);
   });
-  await step('what the guest read and wrote is right on the server', () =>
-    verify(guest, boot.sha256),
-  );
+  if (secondReads > 0) throw new Error(`the second boot read ${secondReads} bytes from the server`);
 
-  heading('The guest');
+  heading('The guest                           first boot    second boot');
+  const both = (label: string, of: (boot: Boot) => string) =>
+    fact(label, `${of(first).padEnd(13)} ${of(second)}`);
   fact('kernel', `Linux ${guest.kernelVersion}, ${accelerator === 'kvm' ? 'KVM' : 'emulated'}`);
-  fact('kernel up', seconds(boot.kernelMs));
-  fact('runs from its disk', seconds(boot.rootMs));
-  fact('files read, report written', seconds(boot.readyMs));
-  fact('powered off', seconds(boot.endedMs));
-  fact('checksum of its files', `${boot.sha256.slice(0, 16)}... as on the server`);
+  both('kernel up', ({ kernelMs }) => seconds(kernelMs));
+  both('runs from its disk', ({ rootMs }) => seconds(rootMs));
+  both('files read, report written', ({ readyMs }) => seconds(readyMs));
+  both('powered off', ({ endedMs }) => seconds(endedMs));
+  fact('images read from the server', `${mebibytes(firstReads).padEnd(13)} ${secondReads} bytes`);
+  fact('checksum of its files', `${second.sha256.slice(0, 16)}... as on the server`);
 
   heading('What crossed the network');
   const images = [guest.kernel, guest.initrd, guest.disk].map((file) => statSync(file).size);
-  fact('by the mount', `${mounted.bytesToClient + mounted.bytesToServer} bytes`);
-  fact('to the client in all', mebibytes(traffic.bytesToClient));
-  fact('to the server in all', mebibytes(traffic.bytesToServer));
-  fact('connections', String(traffic.connections));
   fact('size of the images', mebibytes(images.reduce((sum, size) => sum + size, 0)));
+  fact('to the client until the restart', mebibytes(between.bytesToClient));
+  fact('to the client after it', mebibytes(traffic.bytesToClient - between.bytesToClient));
+  fact('to the server in all', mebibytes(traffic.bytesToServer));
   console.log();
 }
 
@@ -149,6 +172,7 @@ async function endMount(): Promise<void> {
 /** Not recursively: if the mount were still there, that would empty the server's directory. */
 function removeWork(): void {
   rmSync(log, { force: true });
+  rmSync(cache, { recursive: true, force: true });
   if (existsSync(mountpoint)) rmdirSync(mountpoint);
   rmdirSync(work);
 }
