@@ -106,7 +106,8 @@ const openColumns = [
 
 function openRow(file: Status['open'][number]): string[] {
   return [
-    file.path,
+    // Removed, or opened before this daemon knew names.
+    file.path === '' ? '(no name)' : file.path,
     bytesText(file.sizeBytes),
     file.presentBytes === null ? '-' : percentText(file.presentBytes, file.sizeBytes),
     String(file.readers),

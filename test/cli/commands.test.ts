@@ -367,6 +367,15 @@ describe('gvfs cache', () => {
     assert.equal(bad.status, 5);
   });
 
+  it('does not blame a path for what the disk does', async () => {
+    await using world = await fakeWorld();
+    const error = localError('ENOENT', 'list', 'the directory is gone');
+    Object.assign(world.mount.cache ?? {}, { list: async () => ({ ok: false, error }) });
+    const ran = await world.gvfs('cache', 'ls', '/mnt/vm');
+    assert.match(ran.err, /^gvfs: \/mnt\/vm: the cache: the directory is gone: gvfs status says/);
+    assert.equal(ran.status, 32);
+  });
+
   it('of a mount without a cache says so', async () => {
     await using world = await fakeWorld();
     Object.assign(world.mount, { cache: undefined });

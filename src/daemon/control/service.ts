@@ -170,7 +170,7 @@ export class Service {
           },
         });
         if (call.signal.aborted) return cancelled;
-        if (!verified.ok) return failureOf(verified.error, call.signal);
+        if (!verified.ok) return diskFailure(verified.error);
         checkedBytes += verified.value.checkedBytes;
         damagedBytes += verified.value.damagedBytes;
         if (verified.value.damagedBytes > 0) {
@@ -198,7 +198,7 @@ export class Service {
         continue;
       }
       const evicted = await cache.evict(id);
-      if (!evicted.ok) return failureOf(evicted.error, call.signal);
+      if (!evicted.ok) return diskFailure(evicted.error);
       const { freedBytes: freed, why } = evicted.value;
       if (why !== undefined) kept.push({ path, why });
       if (freed > 0) images += 1;
@@ -221,7 +221,7 @@ export class Service {
       const kept = listed.ok ? listed.value.find((image) => image.path === path) : undefined;
       if (kept === undefined || located.error.code === ErrorCode.notAnImage) return located;
       const done = await cache.setPinned(kept.id, pinned);
-      return done.ok ? { path, pinned } : failureOf(done.error, call.signal);
+      return done.ok ? { path, pinned } : diskFailure(done.error);
     }
     // Opened, since an image that nobody has read yet is to be pinned, too.
     const done = await this.#withImage(cache, located, call.signal, () =>
@@ -276,7 +276,7 @@ export class Service {
     { signal }: Call,
   ): Promise<readonly ImageLine[] | Failure> {
     const all = await cache.list(signal);
-    if (!all.ok) return failureOf(all.error, signal);
+    if (!all.ok) return diskFailure(all.error);
     if (path === undefined || path === '') return all.value;
     // Where names can be told without the server they are not asked for.
     const located = await this.#image(path, signal);
@@ -373,6 +373,11 @@ const pathErrors: ReadonlySet<ErrnoName> = new Set([
   'ENAMETOOLONG',
   'ESTALE',
 ]);
+
+/** Of the cache's own files: whatever it is, no path of the user's is to blame. */
+function diskFailure({ errno, message }: FsError): Failure {
+  return new Failure({ code: ErrorCode.io, message: `the cache: ${message}`, errno });
+}
 
 function failureOf(error: FsError, signal: AbortSignal, path?: string): Failure {
   if (signal.aborted) return cancelled;
