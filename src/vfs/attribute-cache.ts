@@ -21,6 +21,7 @@
  * A6  `othersVersion` moves only when another's change is proved: an answer that no call of ours
  *     explains, or attributes before a lone change of ours that are not the known ones. Of changes
  *     of ours that overlap nobody can tell whose it was: it counts as ours, as with Linux's client.
+ *     A change of ours that was answered without attributes explains all but another size.
  *     A rename, link or unlink of ours moves the ctime untold: the next answer with the known size
  *     and mtime is explained by it.
  * A7  A frozen inode stays what it was: its file is read as it was, and what the server has now is
@@ -203,7 +204,7 @@ export class AttributeCache {
           state.frozen = true;
           return false;
         }
-        this.#changedByOthers(state, attributes.size !== known.size);
+        this.#changedByOthers(state, attributes, known);
       }
     }
     this.#learn(state, attributes, stamp, false);
@@ -233,7 +234,7 @@ export class AttributeCache {
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
     if (alone && known !== undefined && before !== undefined && !ours) {
       if (!isExplained(state, before, known)) {
-        this.#changedByOthers(state, before.size !== known.size);
+        this.#changedByOthers(state, before, known);
       }
     }
     const after = wcc?.after;
@@ -253,9 +254,11 @@ export class AttributeCache {
     return ours;
   }
 
-  #changedByOthers(state: AttributeState, sizeToo: boolean): void {
+  #changedByOthers(state: AttributeState, seen: WccAttributes, known: Attributes): void {
     state.othersVersion += 1;
-    this.#watcher.changedByOthers(state.ino, sizeToo);
+    // The kernel asks anyway.
+    if (state.unsure) return;
+    this.#watcher.changedByOthers(state.ino, seen.size !== known.size);
   }
 
   #applyBlindly(state: AttributeState, effect: SizeEffect): void {
@@ -310,7 +313,8 @@ export function maySearch({ mode }: Attributes): boolean {
 
 /** Whether what differs from what is known may be our own doing. */
 function isExplained(state: AttributeState, seen: WccAttributes, known: Attributes): boolean {
-  if (state.unsure) return true;
+  // By how much a change of ours has moved the size is known, whatever the server tells.
+  if (state.unsure) return seen.size === known.size;
   const isMoved = state.ctimeMovedSerial !== undefined;
   return isMoved && seen.size === known.size && seen.mtimeNs === known.mtimeNs;
 }

@@ -31,7 +31,7 @@ import type { Inode, InodeTable } from './inodes.ts';
 import { KeptBytes, type KeptRange, SharedMemory } from './kept-bytes.ts';
 import type { Outcome, Payload } from './operations.ts';
 import type { VfsOptions } from './options.ts';
-import type { ImageServer, Stability, WriteOk } from './ports.ts';
+import type { ImageServer, Stability, WccData, WriteOk } from './ports.ts';
 
 /**
  * A write that is longer goes out in parts of this size, all in flight: the server works on one
@@ -305,7 +305,8 @@ export class WriteBack {
       attributes.endChange(inode.attributes, change, result.error.wcc);
       return result;
     }
-    const { count, wcc } = result.value;
+    const { count } = result.value;
+    const wcc = await toldAfter(server, as, inode, result.value.wcc);
     attributes.endChange(inode.attributes, change, wcc, { sizeAtLeast: offset + count });
     if (count < 1 || count > bytes.length) {
       const message = `WRITE: ${count} of ${bytes.length} bytes written, says the server`;
@@ -555,6 +556,21 @@ export class WriteBack {
       this.#context.clock.after(delayMs, resolve);
     });
   }
+}
+
+/**
+ * The wcc of a change of ours, its outcome asked for if the server did not tell it: as long as it
+ * is unknown, another client's change passes for ours, and what the cache has for true.
+ */
+export async function toldAfter(
+  server: ImageServer,
+  as: Credentials,
+  inode: Inode,
+  wcc: WccData | undefined,
+): Promise<WccData | undefined> {
+  if (inode.image === undefined || wcc?.after !== undefined) return wcc;
+  const asked = await server.getattr(as, inode.file);
+  return asked.ok ? { ...wcc, after: asked.value } : wcc;
 }
 
 /** Runs a change of the size that the file's image is told of. */

@@ -6,6 +6,7 @@ import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
 import { keepingImage } from './file-images.ts';
+import { toldAfter } from './file-writes.ts';
 import type { OpenFile } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
@@ -69,7 +70,8 @@ async function sendSetattr(
 ): Outcome<boolean> {
   const change = state.beginChange(inode);
   const result = await state.server.setattr(as, inode.file, wanted);
-  const wcc = result.ok ? result.value : result.error.wcc;
+  const told = result.ok ? result.value : result.error.wcc;
+  const wcc = result.ok ? await toldAfter(state.server, as, inode, told) : told;
   const { size } = wanted;
   state.endChange(inode, change, wcc, result.ok && size !== undefined ? { size } : {});
   return result.ok ? ok(wcc?.after !== undefined) : state.failed(inode, result.error);

@@ -143,6 +143,7 @@ class Run {
     assert.equal(this.#mounted.fs.figures().heldBytes, 0);
     assert.equal(this.#mounted.fs.figures().openImages, 0);
     assert.equal(this.#images?.openImages ?? 0, 0);
+    assert.deepEqual(this.#images?.faults ?? [], []);
   }
 
   async #do(action: Action): Promise<void> {
