@@ -84,7 +84,10 @@ export class Model {
 
   /** The daemon is no more: what it had under way was done, or not. What the next one finds. */
   died(applied: boolean): MemorySource {
-    for (const change of this.changes) if (applied) this.apply(change);
+    for (const change of this.changes) {
+      // What has not begun yet was not sent.
+      if (applied && change.state === 'begun') this.apply(change);
+    }
     this.changes = [];
     this.ending.clear();
     this.held = undefined;

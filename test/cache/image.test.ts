@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import type { HandleId } from '../../src/base/brand.ts';
 import { BLOCK_BYTES, PAGE_BYTES } from '../../src/cache/file-io.ts';
 import { MemorySource, settled } from './memory-source.ts';
-import { firstReader, someone, World } from './memory-world.ts';
+import { firstReader, nextBoot, someone, World } from './memory-world.ts';
 
 const { EIO, ENOSPC } = constants.errno;
 const MiB = 1024 * 1024;
@@ -167,13 +167,17 @@ describe('what is marked and what is there', () => {
 
   it('marks are durably cleared before the bytes go, and at no time are holes believed (C1)', async () => {
     const one = await whole(4 * BLOCK_BYTES);
+    one.clock.advance(200);
     await one.content.sync();
     one.gate();
     const evicted = one.content.evictExtent(0);
     await settled();
     while (one.gates.length > 0) {
-      for (const disk of [one.disk.afterKill(), one.disk.afterPowerCut(() => 0.4)]) {
-        const next = await World.open(one.source.copy(), { disk });
+      for (const left of [
+        { disk: one.disk.afterKill() },
+        { disk: one.disk.afterPowerCut(() => 0.4), bootId: nextBoot },
+      ]) {
+        const next = await World.open(one.source.copy(), left);
         await next.readNow(0, 4 * BLOCK_BYTES);
         assert.deepEqual(next.events, [], 'what was kept was damaged');
         await next.close();
@@ -281,12 +285,13 @@ describe('a local write', () => {
     const bytes = randomBytes(4 * PAGE_BYTES);
     bytes.copy(one.source.bytes);
     one.changed();
-    const pending = await one.until(change);
+    const pending = await one.untilExcept('store', change);
     const done = pending.done(bytes);
     await settled();
     // The old bytes reach the file last, unless the order is kept.
     await one.step(one.gates.length - 1);
     await one.until(done);
+    await one.run();
     await one.readNow(0, 4 * PAGE_BYTES);
     assert.deepEqual(one.events, []);
     await one.close();
@@ -305,11 +310,15 @@ describe('a local write', () => {
     const one = await whole(4 * BLOCK_BYTES);
     await one.until(one.image.settle());
     one.source.unknown = true;
-    await one.until(one.image.beginWrite(0, PAGE_BYTES));
-    for (const disk of [one.disk.afterKill(), one.disk.afterPowerCut(() => 0.99)]) {
+    one.gated.gates = one.gates;
+    await one.untilExcept('nothing', one.image.beginWrite(0, PAGE_BYTES));
+    for (const left of [
+      { disk: one.disk.afterKill() },
+      { disk: one.disk.afterPowerCut(() => 0.99), bootId: nextBoot },
+    ]) {
       const source = new MemorySource(Buffer.from(one.source.bytes));
       source.bytes.fill(7, 0, PAGE_BYTES);
-      const next = await World.open(source, { disk });
+      const next = await World.open(source, left);
       await next.readNow(0, BLOCK_BYTES);
       assert.equal(fetchedBytes(next), BLOCK_BYTES);
       await next.close();

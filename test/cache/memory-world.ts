@@ -144,6 +144,21 @@ export class World {
     return noted;
   }
 
+  /** Opens only the gates that `work` needs, and none that is `what`. */
+  async untilExcept<T>(what: string, work: Promise<T>): Promise<T> {
+    const ended = { yes: false };
+    const noted = work.finally(() => {
+      ended.yes = true;
+    });
+    await settled();
+    for (let steps = 0; !ended.yes; steps++) {
+      const index = this.gates.findIndex((gate) => gate.what !== what);
+      assert.ok(steps < manySteps && index >= 0, `it waits for ${what}, or for ever`);
+      await this.step(index);
+    }
+    return noted;
+  }
+
   async openImage(): Promise<void> {
     const { source } = this;
     const opened = this.cache.open(imageFile, source.attributesNow(), source);
