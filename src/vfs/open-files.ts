@@ -50,7 +50,7 @@ export async function open(
   // By a path it is the new file; but not by what an open file is opened from (/proc/self/fd).
   if (inode.superseded && !(again && inode.image?.isHeld === true)) {
     if (!again) state.sentBack.add(pid);
-    return err(localError('ESTALE', 'open', 'open: the file is another one now'));
+    return err(localError('ESTALE', 'open', 'open: it is another file now'));
   }
   const opened = await openFound(state, as, inode, flags, () =>
     again ? ok(undefined) : sizeIsKnown(state, inode, flags),
@@ -229,8 +229,9 @@ async function checkOpen(
   return truncated.ok ? ok(undefined) : truncated;
 }
 
-/** ESTALE, unless the kernel knows the size or sets it. */
+/** ESTALE, unless the kernel knows the size or sets it, and the file is the one it means. */
 function sizeIsKnown(state: MountState, inode: Inode, flags: number): Result<void, FsError> {
+  if (inode.superseded) return err(localError('ESTALE', 'open', 'open: it is another file now'));
   const isTold = !inode.sizeInDoubt && inode.toldSize === state.shown(inode)?.size;
   if (isTold || (flags & O_TRUNC) !== 0) return ok(undefined);
   inode.sizeInDoubt = false;

@@ -1,0 +1,381 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { VfsOptions } from '../../src/vfs/options.ts';
+import { MemoryBacking, MemoryImages } from './memory-images.ts';
+import { MemoryServer } from './memory-server.ts';
+import {
+  alice,
+  bob,
+  by,
+  bytesOf,
+  errno,
+  gate,
+  Mounted,
+  name,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+  settled,
+  value,
+} from './mounted.ts';
+
+const O_DIRECT = 0o40000;
+const O_TRUNC = 0o1000;
+const text = 'the bytes of an image, in some pages of eight';
+
+function cached(options: Partial<VfsOptions> = {}, backing?: MemoryBacking) {
+  const server = new MemoryServer();
+  server.putFile('/image', text, 0o666, alice);
+  const images = new MemoryImages(server);
+  const mount = () => new Mounted(options, {}, server, { cache: images, backing });
+  return { server, images, mount, mounted: mount() };
+}
+
+describe('reads through the cache', () => {
+  it('cross the network once, also after a remount', async () => {
+    const { server, images, mount, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), text);
+    assert.equal((await mounted.read(handle, 4, 5)).toString(), text.slice(4, 9));
+    assert.equal(server.count('read'), 1);
+    mounted.fs.release(handle);
+    await mounted.fs.close();
+    const again = mount();
+    const reopened = await again.open('/image', O_RDONLY);
+    assert.equal((await again.read(reopened, 0, 100)).toString(), text);
+    assert.equal(server.count('read'), 1);
+    assert.equal(images.taken, 1);
+  });
+
+  it('of present pages are answered in the same turn', async () => {
+    const { mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    await mounted.read(handle, 0, 100);
+    const outcome = mounted.fs.read(by(alice), handle, 3, 7);
+    assert(!(outcome instanceof Promise));
+    assert.equal(bytesOf(outcome).toString(), text.slice(3, 10));
+  });
+
+  it('see what another client had closed before the open', async () => {
+    const { server, images, mounted } = cached();
+    const first = await mounted.open('/image', O_RDONLY);
+    await mounted.read(first, 0, 100);
+    server.putFile('/image', text.toUpperCase());
+    const second = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(second, 0, 100)).toString(), text.toUpperCase());
+    assert.equal((await mounted.read(first, 0, 100)).toString(), text.toUpperCase());
+    assert.equal(images.replaced, 1);
+  });
+
+  it('look at the attributes again when these are old, and see a change by others', async () => {
+    const { server, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    await mounted.read(handle, 0, 100);
+    server.putFile('/image', 'short');
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), text, 'believed for a while');
+    mounted.clock.advance(61_000);
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), 'short');
+  });
+
+  it('never give a byte of before a change that came while it was on its way', async () => {
+    const { server, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    const held = gate();
+    server.after = (call) => (call.procedure === 'read' ? held.opened : undefined);
+    const slow = mounted.read(handle, 0, 100);
+    await settled();
+    server.after = () => undefined;
+    value(await mounted.write(handle, 0, 'THE'));
+    held.open();
+    await slow;
+    assert.equal((await mounted.read(handle, 0, 9)).toString(), 'THE bytes');
+  });
+
+  it('are what was written, though the server lost it before it was durable', async () => {
+    const { server, images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    value(await mounted.write(handle, 4, 'BYTES'));
+    server.restart();
+    images.evict(1);
+    assert.equal((await mounted.read(handle, 0, 9)).toString(), 'the BYTES');
+    value(await mounted.fsync(handle));
+    assert.equal(server.stableBytesOf('/image').toString().slice(0, 9), 'the BYTES');
+  });
+
+  it('go to the server where the kept file cannot be opened', async () => {
+    const { server, images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    images.evict(1);
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), text);
+    server.fail = (call) => (call.procedure === 'read' ? 'NFS3ERR_IO' : undefined);
+    images.evict(1);
+    assert.equal(errno(await mounted.fs.read(by(alice), handle, 0, 10)), 'EIO');
+  });
+
+  it('ask in the name of whoever opened the file, and open asks for each caller', async () => {
+    const { server, mounted } = cached();
+    server.setMode('/image', 0o600);
+    const handle = await mounted.open('/image', O_RDONLY);
+    await mounted.read(handle, 0, 100);
+    const { ino } = await mounted.walk('/image', bob);
+    assert.equal(errno(await mounted.fs.open(by(bob), ino, O_RDONLY)), 'EACCES');
+  });
+});
+
+describe('changes through the cache', () => {
+  it('of our own keep what is kept', async () => {
+    const { server, images, mount, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    value(await mounted.write(handle, 0, 'THE BYTES OF'));
+    assert.equal((await mounted.read(handle, 0, 15)).toString(), 'THE BYTES OF an');
+    value(await mounted.fs.setattr(by(alice), (await mounted.walk('/image')).ino, { mode: 0o640 }));
+    value(
+      await mounted.fs.rename(by(alice), 1 as never, name('image'), 1 as never, name('disk'), 0),
+    );
+    value(await mounted.fsync(handle));
+    mounted.fs.release(handle);
+    await settled();
+    assert.equal(images.openImages, 0);
+    const { ino } = await mounted.walk('/disk');
+    value(await mounted.fs.setattr(by(alice), ino, { mode: 0o600, mtime: 'now' }));
+    await mounted.fs.close();
+    const again = mount();
+    const reopened = await again.open('/disk', O_RDONLY);
+    assert.equal((await again.read(reopened, 0, 15)).toString(), 'THE BYTES OF an');
+    assert.equal(server.count('read'), 1);
+    assert.equal(images.replaced + images.setAside, 0);
+  });
+
+  it('that shorten a file leave zeros where it grows again', async () => {
+    const { mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    const { ino } = await mounted.walk('/image');
+    const resize = (size: number) => mounted.fs.setattr(by(alice), ino, { size }, handle);
+    value(await resize(5));
+    value(await resize(20));
+    const expected = Buffer.concat([Buffer.from(text.slice(0, 5)), Buffer.alloc(15)]);
+    assert.deepEqual(await mounted.read(handle, 0, 100), expected);
+    const truncated = await mounted.open('/image', O_WRONLY | O_TRUNC);
+    value(await mounted.write(truncated, 2, 'x'));
+    assert.deepEqual(await mounted.read(handle, 0, 100), Buffer.from('\0\0x'));
+  });
+
+  it('that fail leave nothing that is believed', async () => {
+    const { server, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    server.fail = (call) => (call.procedure === 'write' ? 'NFS3ERR_NOSPC' : undefined);
+    assert.equal(errno(await mounted.write(handle, 0, 'THE')), 'ENOSPC');
+    server.fail = () => undefined;
+    const reads = server.count('read');
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), text);
+    assert.equal(server.count('read'), reads + 1);
+  });
+
+  it('are settled at the last close, and at quiet', async () => {
+    const { images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    value(await mounted.write(handle, 0, 'THE'));
+    value(await mounted.fsync(handle));
+    await settled();
+    assert.equal(images.settled, 0);
+    mounted.clock.advance(6_000);
+    await settled();
+    assert.equal(images.settled, 1);
+    value(await mounted.write(handle, 4, 'BYTES'));
+    mounted.fs.release(handle);
+    await settled();
+    assert.equal(images.settled, 2, 'after it was committed');
+    assert.equal(images.openImages, 0);
+  });
+
+  it('are not settled while the server may lose them', async () => {
+    const { images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    value(await mounted.write(handle, 0, 'THE'));
+    mounted.clock.advance(6_000);
+    await settled();
+    assert.equal(images.settled, 0);
+    value(await mounted.fsync(handle));
+    mounted.clock.advance(6_000);
+    await settled();
+    assert.equal(images.settled, 1);
+  });
+
+  it('by another client that come with ours are seen by their wcc', async () => {
+    const { server, images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    server.putFile('/image', text.toUpperCase());
+    value(await mounted.write(handle, 0, 'the'));
+    assert.equal((await mounted.read(handle, 0, 9)).toString(), 'the BYTES');
+    assert.equal(images.replaced, 1);
+  });
+
+  it('by others that the server took for ours are asked for: an answer without attributes', async () => {
+    const { server, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    server.omitWcc = true;
+    value(await mounted.write(handle, 0, 'THE'));
+    server.putFile('/image', text.toUpperCase());
+    const again = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(again, 0, 100)).toString(), text.toUpperCase());
+  });
+});
+
+describe('passthrough', () => {
+  const readOnly = { readOnly: true };
+
+  async function complete(options: Partial<VfsOptions> = readOnly) {
+    const backing = new MemoryBacking();
+    const all = cached(options, backing);
+    const handle = await all.mounted.open('/image', O_RDONLY);
+    await all.mounted.read(handle, 0, 100);
+    const { ino } = await all.mounted.walk('/image');
+    const open = async (flags = O_RDONLY) =>
+      value(await all.mounted.fs.open(by(alice), ino, flags));
+    return { ...all, backing, handle, ino, open };
+  }
+
+  it('is chosen when the image is complete and nobody has it open, with one id for all', async () => {
+    const { mounted, backing, handle, open } = await complete();
+    const mixed = await open();
+    assert.equal(mixed.backingId, undefined, 'a cached-mode open is there');
+    mounted.fs.release(handle);
+    const still = await open();
+    assert.equal(still.backingId, undefined);
+    const [line] = mounted.fs.openFiles();
+    assert.deepEqual([line?.servedBy, line?.why], ['daemon', 'not complete in the cache']);
+    mounted.fs.release(mixed.handle);
+    mounted.fs.release(still.handle);
+    const opened = [await open(), await open(), await open(O_DIRECT)];
+    for (const { backingId } of opened) assert.equal(backingId, 1, 'mixing ways would be EIO');
+    assert.deepEqual(
+      mounted.fs.openFiles().map(({ servedBy, why, readers }) => [servedBy, why, readers]),
+      [['passthrough', undefined, 3]],
+    );
+    assert.equal(mounted.fs.figures().passthroughImages, 1);
+    for (const [i, each] of opened.entries()) {
+      assert.equal(backing.ids.size, 1, `before release ${i}`);
+      mounted.fs.release(each.handle);
+    }
+    assert.equal(backing.ids.size, 0);
+  });
+
+  it('is not for those who could write, for O_DIRECT, nor where the kernel refuses', async () => {
+    for (const [options, flags, why] of [
+      [{}, O_RDONLY, 'it can be written here'],
+      [readOnly, O_DIRECT, 'opened with O_DIRECT'],
+      [readOnly, O_RDONLY, 'the kernel refuses it'],
+    ] as const) {
+      const { mounted, backing, handle, open } = await complete(options);
+      mounted.fs.release(handle);
+      await settled();
+      backing.refuses = why === 'the kernel refuses it';
+      assert.equal((await open(flags)).backingId, undefined);
+      assert.equal(mounted.fs.openFiles()[0]?.why, why);
+    }
+  });
+
+  it('keeps the old file for its readers when the server has another', async () => {
+    const { server, mounted, backing, handle, ino, open } = await complete();
+    mounted.fs.release(handle);
+    await settled();
+    const old = await open();
+    assert.equal(old.backingId, 1);
+    server.putFile('/image', 'another file');
+    // An open of what the kernel knows is sent back once, and the name leads to another inode.
+    assert.equal(errno(await mounted.fs.open(by(alice), ino, O_RDONLY)), 'ESTALE');
+    const found = await mounted.walk('/image');
+    assert.notEqual(found.ino, ino);
+    assert.equal(found.attributes.size, 12);
+    const opened = value(await mounted.fs.open(by(alice), found.ino, O_RDONLY));
+    assert.equal(opened.backingId, undefined);
+    assert.equal((await mounted.read(opened.handle, 0, 100)).toString(), 'another file');
+    assert.equal(await mounted.size(ino), text.length, 'the old one stays what it was');
+    assert.equal(backing.ids.size, 1);
+    mounted.fs.release(old.handle);
+    assert.equal(backing.ids.size, 0);
+    mounted.fs.release(opened.handle);
+    await settled();
+    const again = value(await mounted.fs.open(by(alice), found.ino, O_RDONLY));
+    assert.equal(again.backingId, 2);
+  });
+
+  it('of an old file goes on for who opens it by an open descriptor', async () => {
+    const { server, mounted, handle, ino, open } = await complete();
+    mounted.fs.release(handle);
+    await settled();
+    const old = await open();
+    server.putFile('/image', 'another file');
+    assert.equal(errno(await mounted.fs.open(by(alice), ino, O_RDONLY)), 'ESTALE');
+    // No lookup in between: /proc/self/fd leads to the inode itself.
+    const again = value(await mounted.fs.open(by(alice), ino, O_RDONLY));
+    assert.equal(again.backingId, old.backingId);
+  });
+
+  it('never leads a name to an old file, whoever saw the change', async () => {
+    for (const see of ['lookup', 'getattr', 'list'] as const) {
+      const { server, mounted, handle, ino, open } = await complete();
+      mounted.fs.release(handle);
+      await settled();
+      await open();
+      server.putFile('/image', 'another file');
+      mounted.clock.advance(61_000);
+      if (see === 'getattr') await mounted.fs.getattr(by(alice), ino);
+      if (see === 'list') {
+        const directory = value(await mounted.fs.opendir(by(alice), 1 as never));
+        const { inos } = await mounted.list(directory, true);
+        assert(!inos.includes(ino));
+      }
+      const found = await mounted.walk('/image');
+      assert.notEqual(found.ino, ino, see);
+      assert.equal(found.attributes.size, 12);
+    }
+  });
+});
+
+describe('the daemon', () => {
+  it('finds files by path, and opens their images', async () => {
+    const { server, images, mounted } = cached();
+    server.putDirectory('/deep');
+    server.putFile('/deep/disk', text);
+    const { fs } = mounted;
+    const found = value(await fs.locate(alice, [name('deep'), name('disk')]));
+    assert.equal(found.attributes.size, text.length);
+    const result = await fs.withImage(alice, found.ino, async (image) => {
+      assert.equal(images.openImages, 1);
+      return typeof image.hold();
+    });
+    assert.equal(value(result), 'object');
+    await settled();
+    assert.equal(images.openImages, 0);
+    assert.equal(errno(await fs.locate(alice, [name('deep'), name('no')])), 'ENOENT');
+    assert.equal(errno(await fs.locate(alice, [name('..')])), 'EINVAL');
+    const directory = value(await fs.locate(alice, [name('deep')]));
+    const run = async () => undefined;
+    assert.equal(errno(await fs.withImage(alice, directory.ino, run)), 'EISDIR');
+    server.setMode('/deep/disk', 0o600);
+    mounted.clock.advance(61_000);
+    assert.equal(errno(await fs.withImage(bob, found.ino, run)), 'EACCES');
+  });
+
+  it('sees what is open', async () => {
+    const { server, mounted } = cached();
+    server.putDirectory('/deep');
+    server.putFile('/deep/disk', text);
+    await mounted.open('/deep/disk', O_RDWR);
+    await mounted.open('/deep/disk', O_RDONLY);
+    const [line] = mounted.fs.openFiles();
+    assert.equal(line?.path, 'deep/disk');
+    assert.equal(line.sizeBytes, text.length);
+    assert.deepEqual([line.readers, line.writers], [1, 1]);
+    assert.equal(line.why, 'it can be written here');
+    const plain = new Mounted({}, {}, server);
+    await plain.open('/image', O_RDONLY);
+    assert.equal(plain.fs.openFiles()[0]?.servedBy, 'server');
+  });
+});
