@@ -15,17 +15,21 @@ export function readAheadKib(roundTripMs: number): number {
 
 const PROBES = 3;
 
-/** The shortest of a few NULL calls, in ms; undefined when none is answered. */
+/**
+ * The shortest of a few calls, in ms; undefined when none is answered. What took long twice is a
+ * long way; what took long once may have been our own delay.
+ */
 export async function measureRoundTrip(client: Nfs3Client): Promise<number | undefined> {
-  let shortest: number | undefined;
+  let shortest = client.mountRoundTripMs;
   const nobody = { uid: 65_534, gid: 65_534, groups: [] };
   for (let probe = 0; probe < PROBES; probe++) {
     const start = performance.now();
     const answer = await client.null(nobody);
     if (!answer.ok) return shortest;
     const elapsed = performance.now() - start;
+    const isLong = shortest !== undefined && Math.min(shortest, elapsed) > LONG_MS;
     shortest = Math.min(shortest ?? elapsed, elapsed);
-    if (elapsed > LONG_MS) break; // more would only delay the mount
+    if (isLong) break; // more would only delay the mount
   }
   return shortest;
 }

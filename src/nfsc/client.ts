@@ -105,6 +105,8 @@ export class Nfs3Client {
   readonly server: string;
   /** For `resume`, when the server is away. */
   readonly known: KnownExport;
+  /** A first measurement of the round trip, by a call of the mount; undefined when resumed. */
+  readonly mountRoundTripMs: number | undefined;
   readonly #options: MountOptions;
   readonly #transport: Transport;
   readonly #closing = new AbortController();
@@ -117,10 +119,10 @@ export class Nfs3Client {
   static async mount(options: MountOptions): Promise<Result<Nfs3Client, MountError>> {
     const mounted = await mountExport(options);
     if (!mounted.ok) return mounted;
-    const { transport, fsinfo, ...reached } = mounted.value;
+    const { transport, fsinfo, roundTripMs, ...reached } = mounted.value;
     const { rtmax, wtmax, maxFileSize, timeDeltaNs } = fsinfo;
     const known = { ...reached, rtmax, wtmax, maxFileSize, timeDeltaNs };
-    return ok(new Nfs3Client(options, transport, known));
+    return ok(new Nfs3Client(options, transport, known, roundTripMs));
   }
 
   /**
@@ -131,10 +133,16 @@ export class Nfs3Client {
     return new Nfs3Client(options, resumeExport(options, known), known);
   }
 
-  private constructor(options: MountOptions, transport: Transport, known: KnownExport) {
+  private constructor(
+    options: MountOptions,
+    transport: Transport,
+    known: KnownExport,
+    roundTripMs?: number,
+  ) {
     this.#options = options;
     this.#transport = transport;
     this.known = known;
+    this.mountRoundTripMs = roundTripMs;
     this.root = known.root;
     this.server = transport.server;
     this.limits = limitsOf(known, options);

@@ -72,6 +72,8 @@ export interface MountOptions extends ServerOptions {
 export interface MountedExport extends Reached {
   readonly transport: Transport;
   readonly fsinfo: FsinfoOk3;
+  /** What FSINFO took. */
+  readonly roundTripMs: number;
 }
 
 /** What portmapper and mountd have told. */
@@ -105,7 +107,9 @@ export async function mountExport(
   }
   const { root, flavor } = mounted.value;
   transport.flavor = flavor;
+  const startMs = performance.now();
   const answer = await transport.call(fsinfo, credentialsOf(options), { file: root });
+  const roundTripMs = performance.now() - startMs;
   const { localPort } = transport;
   if (!answer.ok) {
     transport.close();
@@ -117,7 +121,7 @@ export async function mountExport(
     return err(fsinfoMountError(reply.status));
   }
   makePatient(transport, options);
-  return ok({ transport, root, fsinfo: reply.ok, port, mountPort, flavor });
+  return ok({ transport, root, fsinfo: reply.ok, roundTripMs, port, mountPort, flavor });
 }
 
 /** The way to a server that was reached before, and need not be there now. */
