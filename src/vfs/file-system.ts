@@ -157,12 +157,14 @@ export function createFileSystem(
         if (target.version === inode.attributes.contentVersion) return ok(target.bytes);
       }
       const stamp = state.attributes.stamp();
+      const version = inode.attributes.contentVersion;
       const result = await server.readlink(caller.credentials, inode.file);
       if (!result.ok) return state.failed(inode, result.error);
       const agreed = state.attributes.observe(inode.attributes, result.value.attributes, stamp);
       const bytes = Buffer.from(result.value.target);
-      if (agreed && state.images !== undefined) {
-        inode.target = { bytes, version: inode.attributes.contentVersion };
+      const { contentVersion } = inode.attributes;
+      if ((agreed || contentVersion === version) && state.images !== undefined) {
+        inode.target = { bytes, version: contentVersion };
         state.knowledge?.touched();
       }
       return ok(bytes);
