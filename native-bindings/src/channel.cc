@@ -89,9 +89,10 @@ Channel::Channel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Channel>(inf
   Ref();  // until stop: the threads call back into this object
 }
 
-// start(ioThreads)
+// start(copyThreads, fileThreads)
 void Channel::Start(const Napi::CallbackInfo& info) {
-  device_->Start(info[0].As<Napi::Number>().Uint32Value());
+  device_->Start(info[0].As<Napi::Number>().Uint32Value(),
+                 info[1].As<Napi::Number>().Uint32Value());
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(info.Env(), &loop);
   poll_ = new uv_poll_t;

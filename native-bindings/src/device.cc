@@ -69,8 +69,9 @@ Device::~Device() {
   if (fd_ >= 0) close(fd_);
 }
 
-void Device::Start(size_t io_threads) {
-  io_ = std::make_unique<WorkQueue>(io_threads);
+void Device::Start(size_t copy_threads, size_t file_threads) {
+  copies_ = std::make_unique<WorkQueue>(copy_threads);
+  files_ = std::make_unique<WorkQueue>(file_threads);
   notices_ = std::make_unique<WorkQueue>(1);
 }
 
@@ -85,9 +86,9 @@ int Device::Send(const iovec* parts, int count) { return WriteParts(fd_, parts, 
 
 void Device::SendLater(double ticket, std::vector<iovec> parts) {
   const auto* bytes = static_cast<const uint8_t*>(parts[0].iov_base);
-  io_->Add([self = shared_from_this(), ticket,
-            head = std::vector<uint8_t>(bytes, bytes + parts[0].iov_len),
-            parts = std::move(parts)]() mutable {
+  copies_->Add([self = shared_from_this(), ticket,
+                head = std::vector<uint8_t>(bytes, bytes + parts[0].iov_len),
+                parts = std::move(parts)]() mutable {
     parts[0].iov_base = head.data();
     self->Complete(ticket, WriteParts(self->fd_, parts.data(), static_cast<int>(parts.size())));
   });
@@ -102,8 +103,8 @@ int Device::SendFile(double ticket, const uint8_t* head, int fd, off_t offset, s
     have = got > 0 ? static_cast<size_t>(got) : 0;
     if (have == length) return SendFileBody(head, fd, offset, length, have, scratch_.get());
   }
-  io_->Add([self = shared_from_this(), ticket, head = std::vector<uint8_t>(head, head + kOutHeader),
-            fd, offset, length] {
+  files_->Add([self = shared_from_this(), ticket,
+               head = std::vector<uint8_t>(head, head + kOutHeader), fd, offset, length] {
     uint8_t* buffer = length <= self->pool_->size() ? self->pool_->Take() : nullptr;
     self->Complete(ticket, self->SendFileBody(head.data(), fd, offset, length, 0, buffer));
     if (buffer != nullptr) self->pool_->Give(buffer);
@@ -135,12 +136,14 @@ int Device::SendZeros(const uint8_t* head, size_t length) {
 }
 
 void Device::SendZerosLater(double ticket, const uint8_t* head, size_t length) {
-  io_->Add([self = shared_from_this(), ticket, head = std::vector<uint8_t>(head, head + kOutHeader),
-            length] { self->Complete(ticket, self->SendZeros(head.data(), length)); });
+  copies_->Add([self = shared_from_this(), ticket,
+                head = std::vector<uint8_t>(head, head + kOutHeader), length] {
+    self->Complete(ticket, self->SendZeros(head.data(), length));
+  });
 }
 
 void Device::WriteFile(double ticket, const uint8_t* bytes, size_t length, int fd, off_t offset) {
-  io_->Add([self = shared_from_this(), ticket, bytes, length, fd, offset] {
+  files_->Add([self = shared_from_this(), ticket, bytes, length, fd, offset] {
     size_t done = 0;
     int error = 0;
     while (done < length && error == 0) {
@@ -177,14 +180,15 @@ void Device::BeginStop() {
 bool Device::Stop() {
   BeginStop();
   bool clean = true;
-  if (io_ != nullptr) {
+  if (copies_ != nullptr) {
     const auto deadline = std::chrono::steady_clock::now() + kStopLimit;
     const auto left = [&] {
       return std::max(std::chrono::milliseconds(0),
                       std::chrono::duration_cast<std::chrono::milliseconds>(
                           deadline - std::chrono::steady_clock::now()));
     };
-    clean = io_->Stop(left());
+    clean = copies_->Stop(left());
+    clean = files_->Stop(left()) && clean;
     clean = notices_->Stop(left()) && clean;
   }
   const int fd = fd_.exchange(-1);

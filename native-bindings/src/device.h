@@ -3,7 +3,7 @@
 //
 //   kernel --Read, when the event loop is told that there is something--> records (small requests)
 //                                                                     +-> tails (large payloads)
-//   io threads, notice thread ---------------------------------------> completions --> wake()
+//   copy threads, file threads, notice thread -----------------------> completions --> wake()
 //
 // The event loop reads by itself. A thread that read for it was measured to cost more than it gave:
 // each request paid for one more thread to be woken (a tenth of the requests at depth 1, a fifth at
@@ -67,7 +67,9 @@ class Device : public std::enable_shared_from_this<Device> {
 
   static constexpr size_t kBatchBytes = 2 << 20;
 
-  void Start(size_t io_threads);
+  // Copies of memory to the kernel and files have threads of their own: a disk that hangs holds up
+  // nothing but what is read from it.
+  void Start(size_t copy_threads, size_t file_threads);
 
   int fd() const { return fd_; }
 
@@ -81,7 +83,7 @@ class Device : public std::enable_shared_from_this<Device> {
   // Writes one message to the kernel at once; errno or 0.
   int Send(const iovec* parts, int count);
 
-  // The same from an io thread. The memory of all parts but the first, which is copied, must live
+  // The same from a copy thread. The memory of all parts but the first, which is copied, must live
   // until the ticket completes.
   void SendLater(double ticket, std::vector<iovec> parts);
 
@@ -125,7 +127,8 @@ class Device : public std::enable_shared_from_this<Device> {
   const std::function<void()> wake_;
   const std::shared_ptr<BufferPool> pool_;
   std::unique_ptr<uint8_t[]> scratch_;  // the event loop's own, for small file replies
-  std::unique_ptr<WorkQueue> io_;
+  std::unique_ptr<WorkQueue> copies_;
+  std::unique_ptr<WorkQueue> files_;
   std::unique_ptr<WorkQueue> notices_;
 
   uint8_t* body_ = nullptr;  // where the next request goes

@@ -52,11 +52,11 @@ export type BatchListener = (
 
 export interface BindingChannel {
   /** From here on the event loop reads requests and delivers batches. */
-  start(ioThreads: number): void;
+  start(copyThreads: number, fileThreads: number): void;
   /** Sends the first `headLength` bytes of the head. */
   send(headLength: number): number;
   sendParts(headLength: number, parts: readonly Buffer[]): number;
-  /** From an io thread; the parts must stay as they are until the ticket completes. */
+  /** From a copy thread; the parts must stay as they are until the ticket completes. */
   sendPartsLater(headLength: number, parts: readonly Buffer[], ticket: number): void;
   /**
    * How it went, or `LATER` when the ticket will complete: the same then. Below 0 is the errno of

@@ -2,7 +2,7 @@
  * The addon's channel as a `Device`: headers of replies, tickets, and batches taken apart.
  *
  * A small reply is written to the kernel at once, by the event loop: handing it to a thread would
- * take longer. A large one is copied by an io thread, since the copy takes longer than that.
+ * take longer. A large one is copied by a thread, since the copy takes longer than that.
  */
 import { assert } from '../base/assert.ts';
 import { Errno } from '../errors/errno.ts';
@@ -11,8 +11,9 @@ import { type Binding, type BindingChannel, LATER } from './binding.ts';
 import { BODY_START, type Device, type DeviceListener, HEAD_BODY_BYTES } from './device.ts';
 import { MAX_WRITE_BYTES } from './init.ts';
 
-const IO_THREADS = 2;
-/** Replies from here on are copied to the kernel by an io thread. */
+const COPY_THREADS = 2;
+const FILE_THREADS = 4;
+/** Replies from here on are copied to the kernel by a copy thread. */
 const LATER_BYTES = 128 << 10;
 const RECORD_HEAD_BYTES = 8;
 const HIGH_WORD = 2 ** 32;
@@ -54,7 +55,7 @@ export class NativeDevice implements Device {
   start(listener: DeviceListener): void {
     assert(this.#listener === undefined, 'device: started twice');
     this.#listener = listener;
-    this.#channel.start(IO_THREADS);
+    this.#channel.start(COPY_THREADS, FILE_THREADS);
   }
 
   reply(unique: number, errno: number, bodyLength: number): number {

@@ -354,6 +354,29 @@ describe('what waits', () => {
     assert.equal((await mount.finish()).status, 0);
   });
 
+  it('for a local disk that hangs holds up nothing else, and can be failed', async (t) => {
+    const disk = await mountMemory(t);
+    const mount = await mountMemory(t, { localPath: join(disk.mountpoint, 'hang-read') });
+    const readers = Array.from({ length: 6 }, (_, at) =>
+      spawn('dd', [
+        ...['iflag=direct', 'bs=1M', 'count=1', 'of=/dev/null', 'status=none', `skip=${at}`],
+        `if=${join(mount.mountpoint, 'local')}`,
+      ]),
+    );
+    const ended = Promise.all(readers.map((child) => once(child, 'close')));
+    for (const child of readers) await asleepInFuse(child);
+    await mount.sh(`
+      dd if=/dev/urandom of=a bs=1M count=4 oflag=direct status=none
+      dd if=a of=/dev/null bs=1M iflag=direct status=none
+      dd if=zeros of=/dev/null bs=1M iflag=direct status=none`);
+    mount.order('fail local');
+    assert.equal((await mount.line()).failed, 6);
+    for (const [status] of await ended) assert.equal(status, 1);
+    // The threads hang on, until their disk is gone.
+    mount.order('abandon');
+    assert.equal((await mount.last()).status, 0);
+  });
+
   it('is counted when it is answered, by operation', async (t) => {
     const mount = await mountMemory(t);
     await mount.sh('dd if=zeros of=/dev/null bs=4k count=7 iflag=direct status=none');
