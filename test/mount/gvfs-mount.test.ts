@@ -253,6 +253,7 @@ describe('a bug in the daemon', () => {
         source: { server: '127.0.0.1', path: '/export' },
         mountpoint,
         settings: parsed.value.settings,
+        socket: join(state, 'run', 'control.sock'),
         notes: [],
         log: { file: log, required: true, level: 'info', format: 'json' },
       };
