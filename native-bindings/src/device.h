@@ -88,8 +88,8 @@ class Device : public std::enable_shared_from_this<Device> {
   void SendLater(double ticket, std::vector<iovec> parts);
 
   // A reply whose body is a range of a local file: how it went, or kLater and its ticket completes.
-  // 0: sent. Above 0: the errno with which the kernel refused the reply. Below 0: the file could not
-  // be read, or ended too early (-EIO), and the kernel was told nothing: it still waits.
+  // 0: sent. Above 0: the errno with which the kernel refused the reply. Below 0: the file could
+  // not be read, or ended too early (-EIO), and the kernel was told nothing: it still waits.
   static constexpr int kLater = 1 << 16;
   int SendFile(double ticket, const uint8_t* head, int fd, off_t offset, size_t length);
 
@@ -103,8 +103,8 @@ class Device : public std::enable_shared_from_this<Device> {
   // A notice, on a thread of its own: it may wait for requests that are still to be answered.
   void Notify(double ticket, std::vector<uint8_t> message);
 
-  // Makes an open file one that the kernel reads by itself (passthrough): its id, or -errno. None of
-  // the two waits for anything.
+  // Makes an open file one that the kernel reads by itself (passthrough): its id, or -errno.
+  // Neither waits for anything.
   int OpenBacking(int fd);
   int CloseBacking(uint32_t id);
 
