@@ -4,9 +4,11 @@
  * the machine's own stays as it is. Needs root (to make the namespaces), fuse3 and util-linux.
  */
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { SPECIAL_BYTES } from './memory-fs.ts';
 import { MemoryMount, run, temporaryFolder } from './memory-mount.ts';
 
 const NOBODY = 65534;
@@ -68,6 +70,26 @@ describe('a user', () => {
       mount.order('unmount');
       const { status, last } = await mount.last();
       assert.deepEqual([status, last.end], [0, { reason: 'unmounted' }]);
+    } finally {
+      if (mount.server.exitCode === null) mount.server.kill('SIGKILL');
+    }
+  });
+
+  it('is refused passthrough: the server answers reads, and says why', async () => {
+    const localPath = join(folder, 'local');
+    await writeFile(localPath, randomBytes(SPECIAL_BYTES));
+    const mount = serve(device('666'), undefined, { passthrough: true, localPath });
+    try {
+      assert.equal((await mount.line()).error, undefined);
+      assert.equal(
+        (await inside(mount, `cmp local ${localPath}; cmp local ${localPath}`)).status,
+        0,
+      );
+      const { passthrough, localReads } = await mount.status();
+      assert.match(passthrough, /CAP_SYS_ADMIN/);
+      assert.notEqual(localReads, 0);
+      mount.order('unmount');
+      assert.equal((await mount.last()).status, 0);
     } finally {
       if (mount.server.exitCode === null) mount.server.kill('SIGKILL');
     }
