@@ -68,6 +68,8 @@ export interface CacheParts {
   readonly space: Space;
   readonly events: CacheEvents;
   readonly counts: CacheCounts;
+  /** Bytes being stored now: the disk does not count them yet. */
+  readonly storing: { bytes: number };
   /** An image may have become complete, or has to be looked at again before it is trusted. */
   verifyLater(content: ImageContent): void;
   /** Something may be evicted that could not before. */

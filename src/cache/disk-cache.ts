@@ -51,6 +51,8 @@ export interface DiskCacheOptions {
   /** How much the cache may take, and how much of the file system it leaves free. */
   readonly size: Amount;
   readonly freeFloor: Amount;
+  /** false: nothing can be changed through this mount. */
+  readonly changes?: boolean;
   readonly clock: Clock;
   /** For tests: local files, and the id of this boot. */
   readonly io?: FileIo;
@@ -105,6 +107,10 @@ export class DiskCache implements ImageCache {
   /** All that is on the disk. */
   readonly #kept: Set<string>;
   readonly #toVerify = new Set<ImageContent>();
+  /** Those that write themselves down: whoever opens one again waits for it. */
+  readonly #leaving = new Map<string, Promise<void>>();
+  /** Work on the disk that nobody but its caller waits for. */
+  readonly #working = new Set<Promise<unknown>>();
   #verifying: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -123,6 +129,7 @@ export class DiskCache implements ImageCache {
       pid,
       socket,
       mountpoint,
+      changes: options.changes ?? true,
       io: io.value,
       ...(bootId === undefined ? {} : { bootId }),
       ...(paths === undefined ? {} : { paths }),
@@ -186,6 +193,7 @@ export class DiskCache implements ImageCache {
       space,
       events,
       counts: noCounts(),
+      storing: { bytes: 0 },
       verifyLater: (content) => this.#verifyLater(content),
       mayEvictAgain: () => this.#eviction.mayGoAgain(),
     };
@@ -212,13 +220,21 @@ export class DiskCache implements ImageCache {
         nothingToEvict: (bytes) => events.nothingToEvict?.(bytes),
       },
     });
-    this.knowledge = untilClosed(directory.knowledge, () => this.#closing !== undefined);
+    this.knowledge = {
+      load: async () => (this.#isClosed ? undefined : this.#work(() => directory.knowledge.load())),
+      save: async (bytes) =>
+        this.#isClosed ? undefined : this.#work(() => directory.knowledge.save(bytes)),
+      forget: async () =>
+        this.#isClosed ? undefined : this.#work(() => directory.knowledge.forget()),
+    };
   }
 
   // ---- ImageCache ---------------------------------------------------------------------------------
 
   async open(file: FileHandle, content: Attributes, source: ImageSource): Promise<CachedImage> {
     const id = fileIdOf(file);
+    // No pause between the last look and what follows it.
+    while (this.#leaving.has(id)) await this.#leaving.get(id);
     const known = this.#images.get(id);
     if (known !== undefined) {
       const wasIdle = known.opens === 0;
@@ -230,7 +246,7 @@ export class DiskCache implements ImageCache {
     }
     const image = this.#newImage(file, content, source);
     image.opened(source);
-    if (this.#closing !== undefined) await image.leave();
+    if (this.#closing !== undefined) await image.leave(false);
     else await image.takeUp(content);
     return image;
   }
@@ -286,7 +302,12 @@ export class DiskCache implements ImageCache {
    * Drops all that is kept of an image, as far as it may go. Err: EBUSY when it is pinned or read
    * by the kernel itself. The bytes freed.
    */
-  async evict(fileId: string): Promise<Result<number, FsError>> {
+  evict(fileId: string): Promise<Result<number, FsError>> {
+    return this.#work(() => this.#evict(fileId));
+  }
+
+  async #evict(fileId: string): Promise<Result<number, FsError>> {
+    while (this.#leaving.has(fileId)) await this.#leaving.get(fileId);
     const image = this.#images.get(fileId);
     if (image !== undefined && image.opens === 0) await this.#unload(image);
     else if (image !== undefined) {
@@ -316,16 +337,20 @@ export class DiskCache implements ImageCache {
     watch: Omit<WarmOptions, 'as'> = {},
   ): Promise<Result<{ checkedBytes: number; damagedBytes: number }, FsError>> {
     return this.#withImage(fileId, async (image) => {
+      const { content } = image;
       const { sizeBytes } = image.report();
       const found = await image.verify({ offset: 0, length: sizeBytes }, watch);
       const { damagedBytes } = found;
+      if (content === undefined || image.content !== content) {
+        return err(localError('EBUSY', 'verify', 'what is kept was replaced or closed meanwhile'));
+      }
       return ok({ checkedBytes: found.presentBytes + damagedBytes, damagedBytes });
     });
   }
 
   /** This daemon is about to end: a newcomer may ask for the cache. */
   async draining(): Promise<void> {
-    if (this.#closing === undefined) await this.#directory.setState('draining');
+    if (this.#closing === undefined) await this.#work(() => this.#directory.setState('draining'));
   }
 
   /** Writes everything down, and gives the cache back. May be called twice. */
@@ -336,13 +361,20 @@ export class DiskCache implements ImageCache {
 
   // ---- Private ------------------------------------------------------------------------------------
 
+  get #isClosed(): boolean {
+    return this.#closing !== undefined;
+  }
+
   async #close(): Promise<void> {
     const { health, space } = this.#parts;
     this.#toVerify.clear();
     await this.#eviction.close();
-    await Promise.all([...this.#images.values()].map((image) => image.leave()));
+    const { changes = true } = this.#options;
+    await Promise.all([...this.#images.values()].map((image) => image.leave(changes)));
     this.#images.clear();
     this.#idle.clear();
+    await Promise.all(this.#leaving.values());
+    while (this.#working.size > 0) await Promise.allSettled(this.#working);
     await this.#verifying;
     await space.close();
     health.close();
@@ -351,26 +383,47 @@ export class DiskCache implements ImageCache {
   }
 
   /** A closed image is taken up by what the disk says of it, and is idle then. */
-  async #withImage<T>(
+  #withImage<T>(
     fileId: string,
     run: (image: Image) => Promise<Result<T, FsError>>,
   ): Promise<Result<T, FsError>> {
+    return this.#work(async () => {
+      const image = await this.#inMemory(fileId);
+      if (!image.ok) return image;
+      // It does not become too old while we are at it.
+      this.#idle.delete(image.value);
+      await image.value.renewal;
+      const result = await run(image.value);
+      if (image.value.opens === 0 && this.#images.get(fileId) === image.value) {
+        this.#imageClosed(image.value);
+      }
+      return result;
+    });
+  }
+
+  async #inMemory(fileId: string): Promise<Result<Image, FsError>> {
+    while (this.#leaving.has(fileId)) await this.#leaving.get(fileId);
     let image = this.#images.get(fileId);
     if (image === undefined) {
       const described = await this.#directory.describe(fileId);
       if (!described.ok) return described;
       if (this.#closing !== undefined) return err(localError('EBUSY', 'cache', 'it is closed'));
+      while (this.#leaving.has(fileId)) await this.#leaving.get(fileId);
       image = this.#images.get(fileId) ?? this.#takeUpClosed(described.value);
     }
-    await image.renewal;
-    return run(image);
+    return ok(image);
+  }
+
+  #work<T>(work: () => Promise<T>): Promise<T> {
+    const working = work().finally(() => this.#working.delete(working));
+    this.#working.add(working);
+    return working;
   }
 
   #takeUpClosed(info: ImageInfo): Image {
     const file = Buffer.from(info.handle, 'hex') as FileHandle;
     const image = this.#newImage(file, asAttributes(info), sourceOf(info));
     void image.takeUp(asAttributes(info));
-    this.#imageClosed(image);
     return image;
   }
 
@@ -405,12 +458,17 @@ export class DiskCache implements ImageCache {
     if (this.#idle.has(image) && this.#closing === undefined) void this.#unload(image);
   }
 
-  async #unload(image: Image): Promise<void> {
+  #unload(image: Image): Promise<void> {
+    const { fileId } = image;
     this.#idle.delete(image);
-    this.#images.delete(image.fileId);
-    await image.leave();
-    this.#catalogue.changed(image.fileId);
-    if (this.#closing === undefined) await this.#parts.space.measure(image.fileId);
+    this.#images.delete(fileId);
+    const leaving = image.leave(false).then(async () => {
+      this.#catalogue.changed(fileId);
+      if (this.#closing === undefined) await this.#parts.space.measure(fileId);
+      this.#leaving.delete(fileId);
+    });
+    this.#leaving.set(fileId, leaving);
+    return leaving;
   }
 
   #lineOf(id: string) {
@@ -440,6 +498,7 @@ export class DiskCache implements ImageCache {
     this.#toVerify.add(content);
     this.#verifying ??= this.#verify().finally(() => {
       this.#verifying = undefined;
+      for (const more of this.#toVerify) return this.#verifyLater(more);
     });
   }
 
@@ -487,15 +546,6 @@ function sourceOf(info: ImageInfo): ImageSource {
     fetch: () => Promise.resolve(err(localError('EIO', 'fetch', 'the file is not open'))),
     attributes: () => undefined,
     path: () => info.path,
-  };
-}
-
-/** Knowledge that is neither found nor kept once the cache was closed. */
-function untilClosed(store: KnowledgeStore, isClosed: () => boolean): KnowledgeStore {
-  return {
-    load: async () => (isClosed() ? undefined : store.load()),
-    save: async (bytes) => (isClosed() ? undefined : store.save(bytes)),
-    forget: async () => (isClosed() ? undefined : store.forget()),
   };
 }
 

@@ -13,6 +13,7 @@
  * the lane (`PageLane`), so that none of it sees another's half-done work.
  */
 import type { Timer } from '../base/clock.ts';
+import { Errno } from '../errors/errno.ts';
 import type { BlockMap } from './block-map.ts';
 import type { CacheParts } from './cache-parts.ts';
 import type { Evictable } from './eviction.ts';
@@ -23,7 +24,7 @@ import { type FillStore, Fills } from './fills.ts';
 import type { ImageDirectory } from './image-directory.ts';
 import { PageLane } from './page-lane.ts';
 import { blocksOf, type PageRange } from './page-range.ts';
-import { RepliesInFlight } from './replies-in-flight.ts';
+import { RepliesInFlight, type ReplyInFlight } from './replies-in-flight.ts';
 import { Verification, type VerifiedFile } from './verification.ts';
 
 /** Marks go to the live map so long after they were set: what a killed daemon fetches again. */
@@ -49,6 +50,8 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   readonly verification: Verification;
   readonly #parts: CacheParts;
   readonly #owner: ContentOwner;
+  /** A change of ours ended in a way that may have left the server's file longer than ours. */
+  sizeIsDoubtful = false;
   #retired = false;
   #closing: Promise<void> | undefined;
   #persistTimer: Timer | undefined;
@@ -117,17 +120,14 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
 
   /** Is a fetch of so many bytes worth being stored? */
   mayStore(bytes: number): boolean {
-    return !this.#retired && this.health.mayStore && this.#parts.space.hasRoom(bytes);
+    const { space, storing } = this.#parts;
+    return !this.#retired && this.health.mayStore && space.hasRoom(bytes + storing.bytes);
   }
 
-  /** Counts a reply that reads the file; to be ended by `replyEnded` with the same range. */
-  replyBegins(offset: number, length: number): void {
-    this.replies.hold(offset, length);
+  /** Counts a reply that reads the file; to be ended by `replies.drop`. */
+  replyBegins(offset: number, length: number): ReplyInFlight {
     this.uses.touch(offset, length);
-  }
-
-  replyEnded(offset: number, length: number): void {
-    this.replies.drop(offset, length);
+    return this.replies.hold(offset, length);
   }
 
   async store(
@@ -138,7 +138,7 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     const leave = await this.lane.enter(range);
     try {
       for (const part of stillWanted()) {
-        if (!this.mayStore(bytes.length)) return;
+        if (!this.mayStore((part.end - part.start) * PAGE_BYTES)) return;
         const from = (part.start - range.start) * PAGE_BYTES;
         const view = bytes.subarray(from, (part.end - range.start) * PAGE_BYTES);
         await this.#storePart(part, view, stillWanted);
@@ -150,7 +150,8 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
 
   /**
    * In the lane: durably clears the marks of the blocks that the range touches, and gives their
-   * disk back. On a failure of the disk they are absent all the same, as far as we know.
+   * disk back. On a failure of the disk they are absent all the same, as far as we know. A file
+   * that the kernel reads by itself keeps its bytes (C9).
    */
   async removeBlocks(range: PageRange): Promise<void> {
     const start = Math.floor(range.start / PAGES_PER_BLOCK) * PAGES_PER_BLOCK;
@@ -163,9 +164,14 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
       this.directory.distrustHoles();
       return;
     }
+    if (this.held) {
+      this.directory.distrustHoles();
+      return;
+    }
     await this.replies.free(start * PAGE_BYTES, end * PAGE_BYTES);
     const punched = await this.directory.discard(start, end);
-    if (punched !== 0) this.health.failed(punched, 'write');
+    // What a file system cannot do is no failure of the disk: the bytes stay.
+    if (punched !== 0 && punched !== Errno.EOPNOTSUPP) this.health.failed(punched, 'write');
   }
 
   /** The file could not be read there: it is fetched again, if someone wants it. */
@@ -189,11 +195,14 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   }
 
   async evictExtent(extent: number): Promise<number> {
-    const range = this.#pagesOfExtent(extent);
-    if (!this.#mayEvict(range)) return 0;
-    const leave = await this.lane.enter(range);
+    // All of it: the image may be longer when our turn comes.
+    const start = extent * EXTENT_PAGES;
+    const extentRange = { start, end: start + EXTENT_PAGES };
+    if (!this.#mayEvict(extentRange)) return 0;
+    const leave = await this.lane.enter(extentRange);
     try {
-      if (!this.#mayEvict(range)) return 0;
+      if (!this.#mayEvict(extentRange)) return 0;
+      const range = this.#pagesOfExtent(extent);
       const pages = this.map.countPresent(range.start, range.end);
       if (pages === 0) return 0;
       await this.removeBlocks(range);
@@ -201,6 +210,18 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
       return pages * PAGE_BYTES;
     } finally {
       leave();
+    }
+  }
+
+  /** Counts `bytes` that `work` puts into absent pages: from now on, and by the disk later. */
+  async counted<T>(bytes: number, work: () => Promise<T>): Promise<T> {
+    const { space, storing } = this.#parts;
+    storing.bytes += bytes;
+    try {
+      return await work();
+    } finally {
+      storing.bytes -= bytes;
+      space.grew(this.name, bytes);
     }
   }
 
@@ -259,10 +280,11 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     bytes: Buffer,
     stillWanted: () => readonly PageRange[],
   ): Promise<void> {
-    const { space, counts } = this.#parts;
+    const { counts } = this.#parts;
     const offset = part.start * PAGE_BYTES;
-    space.grew(this.name, bytes.length);
-    const { errno, sums } = await this.io.store(this.fd, offset, bytes, this.#holes);
+    const { errno, sums } = await this.counted(bytes.length, () =>
+      this.io.store(this.fd, offset, bytes, this.#holes),
+    );
     if (errno !== 0) {
       this.directory.distrustHoles();
       this.health.failed(errno, 'write');
@@ -316,7 +338,6 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     return (
       !this.#retired &&
       !this.held &&
-      range.start < range.end &&
       !this.#owner.isChanging(range) &&
       this.fills.within(range).length === 0
     );

@@ -35,7 +35,7 @@ import type { Attributes, ContentStamp } from '../vfs/ports.ts';
 import type { BlockMap, ChangedChunks, LostBlocks } from './block-map.ts';
 import type { ExportDirectory } from './export-directory.ts';
 import { fileIdOf } from './file-id.ts';
-import { type FileIo, PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
+import { BLOCK_BYTES, type FileIo, PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
 import { encodeInfo, type ImageInfo, type ImageState } from './info-file.ts';
 import { Lane } from './lane.ts';
 import { localFailure } from './local-failure.ts';
@@ -270,6 +270,9 @@ export class ImageDirectory {
   /** Cuts or extends data and maps; only in state 'writing'. Errno: drop the image. */
   async resize(sizeBytes: number): Promise<number> {
     assert(this.#info.state === 'writing', 'resize: not written to');
+    // A block that is cut in the middle loses its marks, and keeps the bytes of what is left.
+    const cutBlock = Math.floor(sizeBytes / BLOCK_BYTES);
+    if (sizeBytes < this.map.sizeBytes && this.map.mask(cutBlock) !== 0) this.distrustHoles();
     this.map.resize(sizeBytes);
     const cut = await this.#io.truncate(this.dataFd, sizeBytes);
     if (cut !== 0) return cut;
@@ -379,7 +382,8 @@ export class ImageDirectory {
   }
 
   async #writeLive(): Promise<number> {
-    const chunks = this.#unsaved.take();
+    // What was cut off with the image's end has no place in the file any more.
+    const chunks = this.#unsaved.take().filter((chunk) => chunk < this.map.chunkCount);
     const errno = await this.#live.writeChunks(chunks, (chunk, into, at) =>
       encodeChunk(this.map, chunk, into, at),
     );

@@ -48,6 +48,8 @@ export interface WarmOptions {
 
 /** A read whose pages vanish so often between its steps is answered by a fetch of its own. */
 const MAX_ROUNDS = 8;
+/** So does one that has fetched its pages so often, and could not keep them. */
+const MAX_FETCHES = 2;
 /** Pieces of a stream that are looked at in one go, when all of them are present already. */
 const MAX_LOOKS = 64;
 
@@ -152,7 +154,7 @@ export class ImageReads {
   }
 
   #fromFile(content: ImageContent, as: Credentials, offset: number, length: number): ReadReply {
-    content.replyBegins(offset, length);
+    const reply = content.replyBegins(offset, length);
     if (content.isZero(pagesOf(offset, length))) this.#parts.counts.zeroBytes += length;
     else this.#parts.counts.cacheBytes += length;
     return {
@@ -160,7 +162,7 @@ export class ImageReads {
       fd: content.fd,
       offset,
       length,
-      release: () => content.replyEnded(offset, length),
+      release: () => content.replies.drop(reply),
       instead: (errno) => {
         // Not waited for: it may wait for this very reply to be released.
         void content.unreadable(pagesOf(offset, length), errno);
@@ -176,6 +178,7 @@ export class ImageReads {
     length: number,
   ): Promise<ReadResult> {
     const range = pagesOf(offset, length);
+    let fetches = 0;
     for (let round = 0; round < MAX_ROUNDS; round++) {
       if (this.#host.renewal !== undefined) await this.#host.renewal;
       const { content } = this.#host;
@@ -187,8 +190,9 @@ export class ImageReads {
       const absent = content.map.absentRuns(range.start, range.end);
       const [first] = absent;
       if (first === undefined) return ok(this.#fromFile(content, as, offset, length));
-      if (!content.mayStore(length)) break;
+      if (!content.mayStore(length) || fetches >= MAX_FETCHES) break;
       const { segments, own } = this.#fillsOf(content, absent, range, as, stream);
+      if (own.size > 0) fetches++;
       const answer =
         first.start === range.start && first.end === range.end
           ? await this.#fromFills(content, segments, own, offset, length)
@@ -235,6 +239,7 @@ export class ImageReads {
     if (more === undefined || more.start !== gap.end) return gap;
     const [free] = without(more, fills.within(more));
     if (free === undefined || free.start !== gap.end || this.#host.isChanging(free)) return gap;
+    if (!content.mayStore((free.end - gap.start) * PAGE_BYTES)) return gap;
     stream.frontier = Math.max(stream.frontier, free.end * PAGE_BYTES);
     stream.aheadBytes += (free.end - free.start) * PAGE_BYTES;
     return { start: gap.start, end: free.end };

@@ -15,7 +15,7 @@
  */
 import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
-import { ok, type Result } from '../base/result.ts';
+import { err, ok, type Result } from '../base/result.ts';
 import { Errno } from '../errors/errno.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import type {
@@ -35,6 +35,7 @@ import { ImageContent } from './image-content.ts';
 import { ImageDirectory } from './image-directory.ts';
 import { ImageReads, type WarmOptions } from './image-reads.ts';
 import { applyResize, applyUnknown, applyWrite, LocalChanges } from './local-changes.ts';
+import { localFailure } from './local-failure.ts';
 import { PageLane } from './page-lane.ts';
 import { blocksOf, type PageRange, pagesOf } from './page-range.ts';
 
@@ -92,6 +93,8 @@ export class Image implements CachedImage {
   #content: ImageContent | undefined;
   /** The last one made, until its files are closed. */
   #directory: ImageDirectory | undefined;
+  /** One that is not to be trusted, and that has its name still. */
+  #lost: ImageDirectory | undefined;
   /** Of the past, and still read by someone. */
   readonly #retired = new Set<ImageContent>();
   /** What `open`, `replace` and `settle` were told last. */
@@ -169,9 +172,10 @@ export class Image implements CachedImage {
 
   /** The disk can be used again: what could not be kept may be now. */
   diskIsBack(): void {
+    if (this.#content !== undefined || this.#left) return;
     const attributes = this.source.attributes();
-    if (this.#content !== undefined || this.#opens === 0 || attributes === undefined) return;
-    void this.takeUp(attributes);
+    if (this.#opens > 0 && attributes !== undefined) void this.takeUp(attributes);
+    else if (this.#lost !== undefined) void this.#renew(async () => void (await this.#dropLost()));
   }
 
   /** What was stored may be lost, and the marks cannot be made durable any more: anew. */
@@ -186,13 +190,19 @@ export class Image implements CachedImage {
   /**
    * Writes all down; nothing is kept, and nothing of the disk is touched, from then on. What the
    * kernel still reads by itself is left to it alone: the next daemon must not change it.
+   * `mayChange`: who has it open may go on to write to it, unseen by us and by the next daemon.
    */
-  async leave(): Promise<void> {
+  async leave(mayChange: boolean): Promise<void> {
     if (this.#left) return;
     this.#left = true;
-    await this.#renewal;
+    await this.#renewed();
     const content = this.#content;
+    if (content !== undefined && mayChange && this.#opens > 0) {
+      const errno = await content.directory.markWriting();
+      if (errno !== 0) await content.directory.drop();
+    }
     this.#content = undefined;
+    await this.#dropLost();
     if (content?.held === true) await content.directory.drop();
     if (content !== undefined) void this.#retire(content, 'written');
     for (const retired of this.#retired) retired.replies.letHoldersGo();
@@ -268,6 +278,7 @@ export class Image implements CachedImage {
 
   /** A pinned image is not evicted. Answers errno. */
   async setPinned(pinned: boolean): Promise<number> {
+    await this.#renewed();
     const errno = (await this.#content?.directory.setPinned(pinned)) ?? Errno.ENOENT;
     if (!pinned) this.#parts.mayEvictAgain();
     return errno;
@@ -289,15 +300,17 @@ export class Image implements CachedImage {
     this.#reads.readerGone(reader);
   }
 
-  async beginWrite(offset: number, length: number): Promise<PendingChange> {
+  beginWrite(offset: number, length: number): Promise<PendingChange> {
     const touched = pagesOf(offset, length);
-    const known = this.#content?.map.sizeBytes ?? this.#attributes.size;
-    // What is the last page grows with the file: not served before the local file is as long.
-    const start = Math.min(touched.start, Math.floor(known / PAGE_BYTES));
-    const range = offset + length > known ? { start, end: touched.end } : touched;
-    return this.#beginChange(range, async (content, bytes) => {
+    const rangeOf = (known: number) => {
+      // What is the last page grows with the file: not served before the local file is as long.
+      const start = Math.min(touched.start, Math.floor(known / PAGE_BYTES));
+      return offset + length > known ? { start, end: touched.end } : touched;
+    };
+    return this.#beginChange(rangeOf, async (content, bytes) => {
       if (bytes === undefined) {
-        await applyUnknown(content, range);
+        content.sizeIsDoubtful = true;
+        await applyUnknown(content, touched);
         return 'applied';
       }
       const applied = await applyWrite(content, offset, bytes);
@@ -309,11 +322,11 @@ export class Image implements CachedImage {
     });
   }
 
-  async beginResize(size: number): Promise<PendingChange> {
-    const known = this.#content?.map.sizeBytes ?? this.#attributes.size;
-    const start = Math.floor(Math.min(size, known) / PAGE_BYTES);
-    const range = { start, end: Number.POSITIVE_INFINITY };
-    return this.#beginChange(range, (content) => applyResize(content, size));
+  beginResize(size: number): Promise<PendingChange> {
+    return this.#beginChange(
+      (known) => fromPageOf(Math.min(size, known)),
+      (content) => applyResize(content, size),
+    );
   }
 
   async replace(content: Attributes): Promise<void> {
@@ -325,18 +338,18 @@ export class Image implements CachedImage {
   }
 
   async settle(): Promise<void> {
-    await this.#renewal;
+    await this.#renewed();
     const content = this.#content;
     const attributes = this.source.attributes();
     if (content === undefined || content.retired || attributes === undefined) return;
     if (this.#changes.any || !content.health.mayMark) return;
     if (attributes.size !== content.map.sizeBytes) {
-      // A change whose outcome nobody knew, and which the server has told since.
       if (content.directory.state === 'settled') return;
-      if ((await applyResize(content, attributes.size)) === 'lost') return this.#lose(content);
+      if (!(await this.#sizeTold(content, attributes.size))) return;
     }
-    content.failedSync(await content.directory.settle(attributes));
+    content.sizeIsDoubtful = false;
     this.#attributes = attributes;
+    content.failedSync(await content.directory.settle(attributes, 'light'));
     this.#parts.mayEvictAgain();
   }
 
@@ -374,23 +387,44 @@ export class Image implements CachedImage {
     return undefined;
   }
 
+  /** A change whose outcome nobody knew: the server has told since. true: may be settled. */
+  async #sizeTold(content: ImageContent, size: number): Promise<boolean> {
+    const range = fromPageOf(Math.min(size, content.map.sizeBytes));
+    const change = this.#changes.begin(range);
+    content.fills.cut(range);
+    content.sizeIsDoubtful = true;
+    try {
+      if ((await applyResize(content, size)) === 'lost') await this.#lose(content);
+    } finally {
+      this.#changes.end(change);
+    }
+    // What has begun meanwhile is settled with its own end.
+    return this.#content === content && !content.retired && !this.#changes.any;
+  }
+
   async #beginChange(
-    range: PageRange,
+    rangeOf: (known: number) => PageRange,
     apply: (content: ImageContent, bytes: Buffer | undefined) => Promise<'applied' | 'lost'>,
   ): Promise<PendingChange> {
-    const change = this.#changes.begin(range);
-    this.#content?.fills.cut(range);
+    const early = this.#suspend(rangeOf);
     await this.#noteWriting();
+    // Another content may have been made meanwhile, of another size.
+    const { range, change } = this.#suspend(rangeOf);
+    this.#changes.end(early.change);
     const begunOn = this.#content;
     const end = async (work: (content: ImageContent) => Promise<'applied' | 'lost'>) => {
       // In the order in which they ended at the server.
       const leave = await this.#endings.enter(range);
       try {
-        await this.#renewal;
+        await this.#renewed();
         const content = this.#content;
-        // Nobody knows which came first at the server, this change or another's. The pages were
-        // not filled since, so they are absent.
-        if (content === undefined || content !== begunOn) return;
+        if (content === undefined) return;
+        if (content !== begunOn) {
+          // Nobody knows which came first at the server, this change or another's. The pages were
+          // not filled since, so they are absent.
+          content.sizeIsDoubtful = true;
+          return;
+        }
         if ((await work(content)) === 'lost') await this.#lose(content);
       } finally {
         this.#changes.end(change);
@@ -401,15 +435,23 @@ export class Image implements CachedImage {
       done: (bytes) => end((content) => apply(content, bytes)),
       failed: () =>
         end(async (content) => {
+          content.sizeIsDoubtful = true;
           await applyUnknown(content, range);
           return 'applied';
         }),
     };
   }
 
+  /** From now on the pages are not served, nor is what is on its way for them kept. */
+  #suspend(rangeOf: (known: number) => PageRange): { range: PageRange; change: PageRange } {
+    const range = rangeOf(this.#content?.map.sizeBytes ?? this.#attributes.size);
+    this.#content?.fills.cut(range);
+    return { range, change: this.#changes.begin(range) };
+  }
+
   /** Durable before the first change goes out. A held file is left as it is: another takes over. */
   async #noteWriting(): Promise<void> {
-    await this.#renewal;
+    await this.#renewed();
     if (this.#content?.held === true) await this.replace(this.#attributes);
     const content = this.#content;
     if (content === undefined || content.retired) return;
@@ -418,6 +460,11 @@ export class Image implements CachedImage {
     // The stamp will not be the server's any more, but only the note makes that certain.
     content.health.failed(errno, 'sync');
     await this.#lose(content);
+  }
+
+  /** Resolves when no other content is being made. */
+  async #renewed(): Promise<void> {
+    while (this.#renewal !== undefined) await this.#renewal;
   }
 
   /** One after the other; reads wait. */
@@ -440,7 +487,9 @@ export class Image implements CachedImage {
   }
 
   /** In place of the last directory, as long as that one's files are open. */
-  #make(content: Attributes): Promise<Result<ImageDirectory, FsError>> {
+  async #make(content: Attributes): Promise<Result<ImageDirectory, FsError>> {
+    const errno = await this.#dropLost();
+    if (errno !== 0) return err(localFailure(errno, 'drop', this.path));
     const about = { path: this.path, nowMs: this.#nowMs() };
     if (this.#directory !== undefined) return this.#directory.replace(content, about);
     const { io } = this.#parts;
@@ -483,10 +532,18 @@ export class Image implements CachedImage {
     this.#content = undefined;
     content.stop();
     this.#retired.add(content);
-    const errno = await content.directory.drop();
-    if (errno !== 0) content.health.failed(errno, 'write');
+    this.#lost = content.directory;
+    await this.#dropLost();
     this.#parts.events.notKept?.(this.path, 'the disk failed in the middle of a change');
     void this.#retire(content, 'replaced');
+  }
+
+  /** What was lost must not be found again by its name; the disk may refuse even that. */
+  async #dropLost(): Promise<number> {
+    const errno = (await this.#lost?.drop()) ?? 0;
+    if (errno === 0) this.#lost = undefined;
+    else this.#parts.health.failed(errno, 'write');
+    return errno;
   }
 
   #within({ offset, length }: WarmRange): WarmRange {
@@ -507,6 +564,11 @@ export class Image implements CachedImage {
   #nowMs(): number {
     return Number(this.#parts.clock.wallNs() / 1_000_000n);
   }
+}
+
+/** The page that `position` lies in, and all behind it. */
+function fromPageOf(position: number): PageRange {
+  return { start: Math.floor(position / PAGE_BYTES), end: Number.POSITIVE_INFINITY };
 }
 
 export function sameStamp(one: ContentStamp, other: ContentStamp): boolean {

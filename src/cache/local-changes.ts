@@ -50,18 +50,17 @@ export async function applyWrite(
 ): Promise<'applied' | 'lost'> {
   const range = pagesOf(offset, bytes.length);
   const end = offset + bytes.length;
-  const grows = end > content.map.sizeBytes;
-  const leave = await content.lane.enter(grows ? toTheEnd(range) : blocksOf(range));
+  const { sizeBytes } = content.map;
+  // With the page that was the last one.
+  const start = Math.min(range.start, Math.floor(sizeBytes / PAGE_BYTES));
+  const lane = end > sizeBytes ? toTheEnd({ start, end: range.end }) : blocksOf(range);
+  const leave = await content.lane.enter(lane);
   try {
     if (content.retired || bytes.length === 0) return 'applied';
     if (end > content.map.sizeBytes) {
-      const errno = await content.directory.resize(end);
-      if (errno !== 0) {
-        content.health.failed(errno, 'write');
-        return 'lost';
-      }
-      content.uses.resize(end);
+      if (!(await setSize(content, end))) return 'lost';
     }
+    await checkPartial(content, offset, end);
     const kept = keptPages(content, offset, end);
     const nothingPresent = content.map.countPresent(range.start, range.end) === 0;
     if (kept.length === 0 && nothingPresent) return 'applied';
@@ -87,12 +86,7 @@ export async function applyResize(
   try {
     if (content.retired || size === content.map.sizeBytes) return 'applied';
     if (size < content.map.sizeBytes) await content.replies.free(size, Number.POSITIVE_INFINITY);
-    const errno = await content.directory.resize(size);
-    if (errno !== 0) {
-      content.health.failed(errno, 'write');
-      return 'lost';
-    }
-    content.uses.resize(size);
+    if (!(await setSize(content, size))) return 'lost';
     content.marked(0, 0);
     return 'applied';
   } finally {
@@ -110,9 +104,34 @@ export async function applyUnknown(content: ImageContent, range: PageRange): Pro
   }
 }
 
+/** In the lane up to the end. false: the disk failed. */
+async function setSize(content: ImageContent, size: number): Promise<boolean> {
+  const { map, directory, uses, health } = content;
+  const known = map.sizeBytes;
+  // What the last page holds behind the old end is zeros only if that was the end at the server.
+  if (size > known && content.sizeIsDoubtful && known % PAGE_BYTES !== 0) {
+    await content.removeBlocks(pagesOf(known - 1, 1));
+  }
+  const errno = await directory.resize(size);
+  if (errno !== 0) health.failed(errno, 'write');
+  else uses.resize(size);
+  return errno === 0;
+}
+
+/**
+ * Of a page that is written in part the rest stays: it must be what was stored there (C2), since
+ * the page gets a sum of all of its bytes.
+ */
+async function checkPartial(content: ImageContent, offset: number, end: number): Promise<void> {
+  if (offset % PAGE_BYTES !== 0) await content.verification.checkInLane(pagesOf(offset, 1));
+  if (end % PAGE_BYTES !== 0) await content.verification.checkInLane(pagesOf(end - 1, 1));
+}
+
 /** Pages that are present after a write (L2). Those with `whole` get all of their bytes from it. */
 interface KeptPages extends PageRange {
   readonly whole: boolean;
+  /** Those that were absent. */
+  readonly newPages: number;
 }
 
 function keptPages(content: ImageContent, offset: number, end: number): KeptPages[] {
@@ -123,7 +142,9 @@ function keptPages(content: ImageContent, offset: number, end: number): KeptPage
   const wholeEnd = end >= map.sizeBytes ? range.end : Math.floor(end / PAGE_BYTES);
   const kept: KeptPages[] = [];
   const keepPartial = (page: number) => {
-    if (map.isPresent(page, page + 1)) kept.push({ start: page, end: page + 1, whole: false });
+    if (map.isPresent(page, page + 1)) {
+      kept.push({ start: page, end: page + 1, whole: false, newPages: 0 });
+    }
   };
   if (range.start < wholeStart) keepPartial(range.start);
   if (wholeStart < wholeEnd) {
@@ -133,7 +154,9 @@ function keptPages(content: ImageContent, offset: number, end: number): KeptPage
       absentPages === 0 || content.mayStore(absentPages * PAGE_BYTES)
         ? [{ start: wholeStart, end: wholeEnd }]
         : map.presentRuns(wholeStart, wholeEnd);
-    for (const run of runs) kept.push({ ...run, whole: true });
+    for (const { start, end } of runs) {
+      kept.push({ start, end, whole: true, newPages: end - start - map.countPresent(start, end) });
+    }
   }
   const last = range.end - 1;
   if (wholeEnd < range.end && last >= wholeStart) keepPartial(last);
@@ -185,7 +208,8 @@ async function put(
   const view = bytes.subarray(from - offset, part.end * PAGE_BYTES - offset);
   let stored: Stored;
   if (part.whole) {
-    stored = await io.store(fd, from, view, 'punch');
+    const newBytes = part.newPages * PAGE_BYTES;
+    stored = await content.counted(newBytes, () => io.store(fd, from, view, 'punch'));
   } else {
     const block = Math.floor(part.start / PAGES_PER_BLOCK);
     const errno = await io.write(fd, from, view);

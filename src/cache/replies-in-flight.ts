@@ -1,19 +1,28 @@
 /**
- * Native replies that still read a range of an image's local file: its bytes may not be punched
- * or cut under them (C9). Counted by extent.
+ * Native replies that still read a range of an image's local file, and those who hold all of it:
+ * its bytes may not be punched or cut under them (C9).
+ *
+ * Who waits for a range waits for the replies that were begun before: he has seen to it that none
+ * begins any more (the marks are cleared, or the pages are being changed). So hot reads beside the
+ * range, or of what comes back later, starve nobody.
  */
 import { assert } from '../base/assert.ts';
-import { EXTENT_BYTES } from './extent-uses.ts';
+
+/** A reply under way. */
+export interface ReplyInFlight {
+  readonly offset: number;
+  /** Exclusive. */
+  readonly end: number;
+}
 
 interface Waiter {
-  readonly first: number;
-  readonly last: number;
+  readonly replies: Set<ReplyInFlight>;
   readonly free: () => void;
 }
 
 export class RepliesInFlight {
-  readonly #counts = new Map<number, number>();
-  #waiters: Waiter[] = [];
+  readonly #replies = new Set<ReplyInFlight>();
+  readonly #waiters = new Set<Waiter>();
   /** Who reads the whole file by himself (passthrough). */
   #holders = 0;
   #holdersCount = true;
@@ -32,33 +41,29 @@ export class RepliesInFlight {
     this.#tellWaiters();
   }
 
-  /** Bytes [offset, offset + length) are being read, until `drop` with the same range. */
-  hold(offset: number, length: number): void {
-    const last = lastExtent(offset, length);
-    for (let extent = firstExtent(offset); extent <= last; extent++) {
-      this.#counts.set(extent, (this.#counts.get(extent) ?? 0) + 1);
-    }
+  /** Bytes [offset, offset + length) are being read, until `drop`. */
+  hold(offset: number, length: number): ReplyInFlight {
+    const reply = { offset, end: offset + length };
+    this.#replies.add(reply);
+    return reply;
   }
 
-  drop(offset: number, length: number): void {
-    const last = lastExtent(offset, length);
-    for (let extent = firstExtent(offset); extent <= last; extent++) {
-      const count = this.#counts.get(extent);
-      assert(count !== undefined, 'a reply in flight was ended twice');
-      if (count > 1) this.#counts.set(extent, count - 1);
-      else this.#counts.delete(extent);
-    }
-    if (this.#waiters.length > 0) this.#tellWaiters();
+  drop(reply: ReplyInFlight): void {
+    assert(this.#replies.delete(reply), 'a reply in flight was ended twice');
+    if (this.#waiters.size === 0) return;
+    for (const waiter of this.#waiters) waiter.replies.delete(reply);
+    this.#tellWaiters();
   }
 
-  /** Resolves when nothing reads the bytes from `offset` to `end` (exclusive, may be Infinity). */
+  /** Resolves when nothing of now reads bytes from `offset` to `end` (exclusive, or Infinity). */
   async free(offset: number, end: number): Promise<void> {
-    if (end <= offset) return;
-    const first = firstExtent(offset);
-    const last = Number.isFinite(end) ? lastExtent(offset, end - offset) : end;
-    if (!this.#isUsed(first, last)) return;
+    const replies = new Set<ReplyInFlight>();
+    for (const reply of this.#replies) {
+      if (reply.offset < end && offset < reply.end) replies.add(reply);
+    }
+    if (replies.size === 0 && !this.#isHeld) return;
     await new Promise<void>((resolve) => {
-      this.#waiters.push({ first, last, free: resolve });
+      this.#waiters.add({ replies, free: resolve });
     });
   }
 
@@ -68,23 +73,16 @@ export class RepliesInFlight {
     this.#tellWaiters();
   }
 
-  #isUsed(first: number, last: number): boolean {
-    if (this.#holders > 0 && this.#holdersCount) return true;
-    for (const extent of this.#counts.keys()) if (extent >= first && extent <= last) return true;
-    return false;
+  get #isHeld(): boolean {
+    return this.#holders > 0 && this.#holdersCount;
   }
 
   #tellWaiters(): void {
-    const waiters = this.#waiters;
-    this.#waiters = waiters.filter(({ first, last }) => this.#isUsed(first, last));
-    for (const waiter of waiters) if (!this.#waiters.includes(waiter)) waiter.free();
+    if (this.#isHeld) return;
+    for (const waiter of this.#waiters) {
+      if (waiter.replies.size > 0) continue;
+      this.#waiters.delete(waiter);
+      waiter.free();
+    }
   }
-}
-
-function firstExtent(offset: number): number {
-  return Math.floor(offset / EXTENT_BYTES);
-}
-
-function lastExtent(offset: number, length: number): number {
-  return Math.floor((offset + length - 1) / EXTENT_BYTES);
 }

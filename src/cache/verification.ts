@@ -14,7 +14,7 @@ import type { CacheCounts } from './cache-parts.ts';
 import type { DiskHealth } from './disk-health.ts';
 import { BLOCK_BYTES, type FileIo, PAGES_PER_BLOCK } from './file-io.ts';
 import type { PageLane } from './page-lane.ts';
-import { maskOf, type PageRange } from './page-range.ts';
+import { blocksOf, maskOf, type PageRange } from './page-range.ts';
 
 /** Blocks checked in one go. */
 export const CHECKED_AT_ONCE = 16;
@@ -72,6 +72,11 @@ export class Verification {
     await this.#inParts(range, (part) => this.#checkPart(part, 'unchecked'));
   }
 
+  /** The same for who is in the lane already, with all blocks of the range. */
+  async checkInLane(range: PageRange): Promise<void> {
+    if (!this.isTrusted(range)) await this.#compareAll(blocksOf(range), 'unchecked');
+  }
+
   /** Checks all present blocks of the range, trusted or not. Bytes found damaged. */
   async checkAgain(range: PageRange): Promise<number> {
     let damaged = 0;
@@ -109,28 +114,31 @@ export class Verification {
 
   /** In the lane, so that neither bytes nor marks of the blocks change meanwhile. */
   async #checkPart(part: PageRange, which: 'unchecked' | 'all'): Promise<number> {
-    const { io, fd, map, lane, health, counts } = this.#file;
-    const leave = await lane.enter(part);
+    const leave = await this.#file.lane.enter(part);
     try {
-      if (this.#file.retired) return 0;
-      const first = part.start / PAGES_PER_BLOCK;
-      const count = Math.min(part.end / PAGES_PER_BLOCK, map.blockCount) - first;
-      if (count <= 0) return 0;
-      const masks = new Uint16Array(count);
-      for (let i = 0; i < count; i++) {
-        if (which === 'all' || this.#isUnchecked(first + i)) masks[i] = map.mask(first + i);
-      }
-      if (masks.every((mask) => mask === 0)) return 0;
-      const { errno, sums } = await io.sums(fd, first, masks);
-      if (errno !== 0) {
-        health.failed(errno, 'read');
-        await this.#file.removeBlocks(part);
-        return 0;
-      }
-      return await this.#compare(first, masks, sums, counts);
+      return this.#file.retired ? 0 : await this.#compareAll(part, which);
     } finally {
       leave();
     }
+  }
+
+  async #compareAll(part: PageRange, which: 'unchecked' | 'all'): Promise<number> {
+    const { io, fd, map, health, counts } = this.#file;
+    const first = part.start / PAGES_PER_BLOCK;
+    const count = Math.min(part.end / PAGES_PER_BLOCK, map.blockCount) - first;
+    if (count <= 0) return 0;
+    const masks = new Uint16Array(count);
+    for (let i = 0; i < count; i++) {
+      if (which === 'all' || this.#isUnchecked(first + i)) masks[i] = map.mask(first + i);
+    }
+    if (masks.every((mask) => mask === 0)) return 0;
+    const { errno, sums } = await io.sums(fd, first, masks);
+    if (errno !== 0) {
+      health.failed(errno, 'read');
+      await this.#file.removeBlocks(part);
+      return 0;
+    }
+    return this.#compare(first, masks, sums, counts);
   }
 
   async #compare(
