@@ -84,6 +84,7 @@ async function open(
     pid: process.pid,
     size: amountOf(settings.cachesize),
     freeFloor: amountOf(settings.cachefree),
+    changes: !settings.ro,
     clock: systemClock,
   };
   const events = logCache(log);
