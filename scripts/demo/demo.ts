@@ -135,8 +135,8 @@ async function demo(): Promise<void> {
   heading('What crossed the network');
   const images = [guest.kernel, guest.initrd, guest.disk].map((file) => statSync(file).size);
   fact('size of the images', mebibytes(images.reduce((sum, size) => sum + size, 0)));
-  fact('to the client until the restart', mebibytes(between.bytesToClient));
-  fact('to the client after it', mebibytes(traffic.bytesToClient - between.bytesToClient));
+  fact('to the client, first boot', mebibytes(between.bytesToClient));
+  fact('to the client, second boot', mebibytes(traffic.bytesToClient - between.bytesToClient));
   fact('to the server in all', mebibytes(traffic.bytesToServer));
   console.log();
 }

@@ -52,7 +52,7 @@ export const crowd: Experiment = {
     return {
       async run(ledger) {
         execFileSync('cp', ['-a', '--sparse=always', pristine, used]);
-        const mount = mountCached(site, used, 'exclusive', `cachesize=${LIMIT}`, 'cachefree=0');
+        const mount = mountCached(site, used, 'exclusive', `cachesize=${LIMIT}`, 'cachefree=0%');
         try {
           ledger.add(rows.mount, mount.mountMs);
           const large = join(mount.directory, LARGE);
