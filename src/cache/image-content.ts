@@ -52,6 +52,8 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   readonly #owner: ContentOwner;
   /** A change of ours ended in a way that may have left the server's file longer than ours. */
   sizeIsDoubtful = false;
+  /** Found since it was taken up, by whomever. */
+  damagedBytes = 0;
   #retired = false;
   #closing: Promise<void> | undefined;
   #persistTimer: Timer | undefined;
@@ -186,6 +188,7 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   }
 
   damaged(offset: number, length: number): void {
+    this.damagedBytes += length;
     this.#parts.events.damaged?.(this.#owner.path, offset, length);
   }
 

@@ -255,13 +255,15 @@ export class Image implements CachedImage {
    */
   async verify(range: WarmRange, options: Omit<WarmOptions, 'as'>): Promise<WarmOutcome> {
     const { offset, length } = this.#within(range);
-    let damagedBytes = 0;
+    const content = this.#content;
+    const before = content?.damagedBytes ?? 0;
     for (let done = 0; done < length && options.signal?.aborted !== true; done += EXTENT_BYTES) {
       const part = Math.min(EXTENT_BYTES, length - done);
-      const verification = this.#content?.verification;
-      damagedBytes += (await verification?.checkAgain(pagesOf(offset + done, part))) ?? 0;
+      await this.#content?.verification.checkAgain(pagesOf(offset + done, part));
       options.onProgress?.(done + part, length);
     }
+    // The background may have been there first.
+    const damagedBytes = (content?.damagedBytes ?? 0) - before;
     return { ...this.#counted(offset, length), fetchedBytes: 0, damagedBytes };
   }
 

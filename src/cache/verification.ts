@@ -77,13 +77,9 @@ export class Verification {
     if (!this.isTrusted(range)) await this.#compareAll(blocksOf(range), 'unchecked');
   }
 
-  /** Checks all present blocks of the range, trusted or not. Bytes found damaged. */
-  async checkAgain(range: PageRange): Promise<number> {
-    let damaged = 0;
-    await this.#inParts(range, async (part) => {
-      damaged += await this.#checkPart(part, 'all');
-    });
-    return damaged;
+  /** Checks all present blocks of the range, trusted or not. */
+  async checkAgain(range: PageRange): Promise<void> {
+    await this.#inParts(range, (part) => this.#checkPart(part, 'all'));
   }
 
   /** The next part that the background has to check; undefined when all is done. */
@@ -103,7 +99,7 @@ export class Verification {
     return undefined;
   }
 
-  async #inParts(range: PageRange, check: (part: PageRange) => Promise<unknown>): Promise<void> {
+  async #inParts(range: PageRange, check: (part: PageRange) => Promise<void>): Promise<void> {
     const step = CHECKED_AT_ONCE * PAGES_PER_BLOCK;
     const first = Math.floor(range.start / PAGES_PER_BLOCK) * PAGES_PER_BLOCK;
     const end = Math.ceil(range.end / PAGES_PER_BLOCK) * PAGES_PER_BLOCK;
@@ -113,32 +109,32 @@ export class Verification {
   }
 
   /** In the lane, so that neither bytes nor marks of the blocks change meanwhile. */
-  async #checkPart(part: PageRange, which: 'unchecked' | 'all'): Promise<number> {
+  async #checkPart(part: PageRange, which: 'unchecked' | 'all'): Promise<void> {
     const leave = await this.#file.lane.enter(part);
     try {
-      return this.#file.retired ? 0 : await this.#compareAll(part, which);
+      if (!this.#file.retired) await this.#compareAll(part, which);
     } finally {
       leave();
     }
   }
 
-  async #compareAll(part: PageRange, which: 'unchecked' | 'all'): Promise<number> {
+  async #compareAll(part: PageRange, which: 'unchecked' | 'all'): Promise<void> {
     const { io, fd, map, health, counts } = this.#file;
     const first = part.start / PAGES_PER_BLOCK;
     const count = Math.min(part.end / PAGES_PER_BLOCK, map.blockCount) - first;
-    if (count <= 0) return 0;
+    if (count <= 0) return;
     const masks = new Uint16Array(count);
     for (let i = 0; i < count; i++) {
       if (which === 'all' || this.#isUnchecked(first + i)) masks[i] = map.mask(first + i);
     }
-    if (masks.every((mask) => mask === 0)) return 0;
+    if (masks.every((mask) => mask === 0)) return;
     const { errno, sums } = await io.sums(fd, first, masks);
     if (errno !== 0) {
       health.failed(errno, 'read');
       await this.#file.removeBlocks(part);
-      return 0;
+      return;
     }
-    return this.#compare(first, masks, sums, counts);
+    await this.#compare(first, masks, sums, counts);
   }
 
   async #compare(
@@ -146,9 +142,8 @@ export class Verification {
     masks: Uint16Array,
     sums: Uint32Array,
     counts: CacheCounts,
-  ): Promise<number> {
+  ): Promise<void> {
     const { map } = this.#file;
-    let damaged = 0;
     for (const [i, mask] of masks.entries()) {
       if (mask === 0) continue;
       const block = first + i;
@@ -158,14 +153,12 @@ export class Verification {
         continue;
       }
       counts.damagedBlocks++;
-      damaged += BLOCK_BYTES;
       this.#file.damaged(block * BLOCK_BYTES, BLOCK_BYTES);
       await this.#file.removeBlocks({
         start: block * PAGES_PER_BLOCK,
         end: Math.min((block + 1) * PAGES_PER_BLOCK, map.pageCount),
       });
     }
-    return damaged;
   }
 
   #isUnchecked(block: number): boolean {

@@ -1,37 +1,8 @@
 /**
- * Clocks of the tests' own: one that the test moves, and one that goes from event to event.
+ * A clock that goes from event to event, as fast as the work between them is done.
  */
 import { setImmediate } from 'node:timers/promises';
 import type { Clock, Timer } from '../../src/base/clock.ts';
-
-/** Time passes when the test says so. */
-export class ManualClock implements Clock {
-  #nowMs = 1_000;
-  readonly #timers = new Set<{ atMs: number; callback: () => void }>();
-
-  monotonicMs(): number {
-    return this.#nowMs;
-  }
-
-  wallNs(): bigint {
-    return 1_700_000_000_000_000_000n + BigInt(Math.round(this.#nowMs * 1e6));
-  }
-
-  after(delayMs: number, callback: () => void): Timer {
-    const timer = { atMs: this.#nowMs + delayMs, callback };
-    this.#timers.add(timer);
-    return { cancel: () => this.#timers.delete(timer) };
-  }
-
-  advance(byMs: number): void {
-    this.#nowMs += byMs;
-    for (const timer of [...this.#timers]) {
-      if (timer.atMs > this.#nowMs) continue;
-      this.#timers.delete(timer);
-      timer.callback();
-    }
-  }
-}
 
 interface Event {
   readonly atMs: number;

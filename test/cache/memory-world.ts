@@ -14,7 +14,7 @@ import type { Image } from '../../src/cache/image.ts';
 import type { ImageContent } from '../../src/cache/image-content.ts';
 import type { Amount, DiskSizes } from '../../src/cache/space.ts';
 import type { ReadReply } from '../../src/vfs/ports.ts';
-import { ManualClock } from './memory-clock.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 import { GatedIo } from './memory-gated-io.ts';
 import { type Gate, type MemorySource, settled } from './memory-source.ts';
 import { PaperDisk } from './paper-disk.ts';
@@ -49,6 +49,8 @@ export interface WorldOptions {
   readonly disk?: PaperDisk;
   readonly bootId?: string;
   readonly size?: Amount;
+  /** What the disk says that the image takes. */
+  readonly imageBytes?: () => number;
 }
 
 export class World {
@@ -62,6 +64,7 @@ export class World {
   readonly replies: HeldReply[] = [];
   readonly #bootId: string;
   readonly #size: Amount;
+  readonly #sizes: DiskSizes;
   readonly #watched = new Set<Watched>();
   #cache: DiskCache | undefined;
   #image: Image | undefined;
@@ -73,6 +76,8 @@ export class World {
     this.gated = new GatedIo(this.disk.io);
     this.#bootId = options.bootId ?? thisBoot;
     this.#size = options.size ?? { bytes: 2 ** 40 };
+    const { imageBytes = () => 0 } = options;
+    this.#sizes = { ...unlimited, image: () => Promise.resolve(imageBytes()) };
   }
 
   static async open(source: MemorySource, options: WorldOptions = {}): Promise<World> {
@@ -289,7 +294,7 @@ export class World {
         paths: this.disk.paths,
         bootId: this.#bootId,
         probe: () => Promise.resolve(0),
-        sizes: unlimited,
+        sizes: this.#sizes,
       },
       events,
     );
