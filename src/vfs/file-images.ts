@@ -90,6 +90,11 @@ export class FileImages {
     return image;
   }
 
+  /** Whether there is anything of the file that a change could be told to. */
+  async isKept(inode: Inode): Promise<boolean> {
+    return inode.image !== undefined || (await this.#cache.isKept?.(inode.file)) !== false;
+  }
+
   /** Those that are open. */
   all(): FileImage[] {
     return [...this.#open];
@@ -113,7 +118,8 @@ export async function keepingImage<T>(
 ): Promise<T> {
   const { images } = state;
   const isFile = inode?.attributes.known?.type === 'regular';
-  const image = images !== undefined && isFile ? await images.enter(as, inode) : undefined;
+  const isKept = images !== undefined && isFile && (await images.isKept(inode));
+  const image = isKept ? await images.enter(as, inode) : undefined;
   try {
     return await change();
   } finally {

@@ -308,6 +308,11 @@ export interface ImageCache {
    * server. Opening it again answers the same image until it is closed as often.
    */
   open(file: FileHandle, content: Attributes, source: ImageSource): Promise<CachedImage>;
+  /**
+   * Whether anything is kept of the file, now or on the disk; without it the answer is taken for
+   * yes. Asked where opening an image would only make an empty one.
+   */
+  isKept?(file: FileHandle): Promise<boolean>;
   /** What the file system wants to know again at the next mount. */
   readonly knowledge: KnowledgeStore;
 }

@@ -147,6 +147,15 @@ describe('changes through the cache', () => {
     assert.equal(images.replaced + images.setAside, 0);
   });
 
+  it('of what is not kept make no image', async () => {
+    const { images, mounted } = cached();
+    const { ino } = await mounted.walk('/image');
+    value(await mounted.fs.setattr(by(alice), ino, { mode: 0o600 }));
+    await settled();
+    assert.equal(images.settled, 0);
+    assert.equal(images.openImages, 0);
+  });
+
   it('that shorten a file leave zeros where it grows again', async () => {
     const { mounted } = cached();
     const handle = await mounted.open('/image', O_RDWR);

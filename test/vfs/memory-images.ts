@@ -95,6 +95,10 @@ export class MemoryImages implements ImageCache {
     return image;
   }
 
+  async isKept(file: FileHandle): Promise<boolean> {
+    return this.#open.has(key(file)) || this.#disk.has(key(file));
+  }
+
   newContent(of: Attributes): Content {
     this.#lastFd += 1;
     const fresh = { pages: new Map(), state: 'settled', holds: 0, fd: this.#lastFd } as const;
