@@ -251,6 +251,10 @@ export class DiskCache implements ImageCache {
     return image;
   }
 
+  isKept(file: FileHandle): Promise<boolean> {
+    return Promise.resolve(this.#kept.has(fileIdOf(file)));
+  }
+
   // ---- For the daemon -----------------------------------------------------------------------------
 
   /** CACHE/<export id> */
