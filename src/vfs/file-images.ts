@@ -123,7 +123,8 @@ export async function keepingImage<T>(
   try {
     return await change();
   } finally {
-    image?.changed();
+    // One that was opened meanwhile is of the attributes before the change.
+    (image ?? inode?.image)?.changed();
     image?.leave();
   }
 }
@@ -352,6 +353,7 @@ export class FileImage {
       this.#version = version;
       // It is open for another inode already, which has stayed what it was (I5).
       if (state.inodes.isReplaced(inode)) await image.replace(contentOf(state, inode));
+      await this.#unsettle(image);
     });
   }
 
@@ -360,8 +362,12 @@ export class FileImage {
     const { othersVersion } = inode.attributes;
     await image.replace(contentOf(this.#state, inode));
     this.#version = othersVersion;
-    // What the server may still lose of ours is in what is read from now on: it is not settled.
-    const [first] = inode.writes?.kept.all() ?? [];
+    await this.#unsettle(image);
+  }
+
+  /** What the server may still lose of ours is in what is read from now on: it is not settled. */
+  async #unsettle(image: CachedImage): Promise<void> {
+    const [first] = this.inode.writes?.kept.all() ?? [];
     if (first === undefined) return;
     const change = await image.beginWrite(first.start, 1);
     await change.failed();

@@ -21,9 +21,13 @@ export interface OpenFile {
   /** How durable each write must be: O_DSYNC and O_SYNC ask for more than 'unstable'. */
   readonly stability: Stability;
   readonly syncs: SyncPattern;
-  /** The cache's image of the file, left at release, and how the kernel reads it. */
-  readonly image: FileImage | undefined;
+  /** The cache's image of the file, once it was needed; left at release. */
+  image: FileImage | undefined;
+  entering: Promise<FileImage | undefined> | undefined;
+  /** How the kernel reads it, where that is to be decided at open. */
   readonly way: Way | undefined;
+  /** Nothing is kept of the file, as far as is known. */
+  isUnkept: boolean;
   /** Losses of acknowledged bytes up to here were told to this handle. */
   lossSeen: number;
 }

@@ -6,6 +6,7 @@ import type { FileHandle, Ino, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
+import type { FileImage } from './file-images.ts';
 import type { Inode } from './inodes.ts';
 import { closeInode } from './last-close.ts';
 import { find } from './lookup.ts';
@@ -96,8 +97,9 @@ export function openFiles(state: MountState): OpenFileLine[] {
   }
   return [...counts].map(([inode, count]) => {
     const { image, ino, file } = inode;
-    const by = image === undefined ? 'server' : image.isHeld ? 'passthrough' : 'daemon';
-    const why = image === undefined ? 'nothing of it is cached' : image.why;
+    const isCached = state.images !== undefined;
+    const by = image?.isHeld === true ? 'passthrough' : isCached ? 'daemon' : 'server';
+    const why = whyNot(state, image);
     return {
       ino,
       file,
@@ -108,4 +110,11 @@ export function openFiles(state: MountState): OpenFileLine[] {
       why: by === 'passthrough' ? undefined : why,
     };
   });
+}
+
+/** Passthrough is only where no writer can come: what the kernel writes by itself nobody sends. */
+function whyNot(state: MountState, image: FileImage | undefined): string {
+  if (state.images === undefined) return 'nothing is cached';
+  if (!state.options.readOnly) return 'it can be written here';
+  return image?.why ?? 'nothing of it is cached';
 }

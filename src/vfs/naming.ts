@@ -196,7 +196,18 @@ export async function rename(
     return renameOverOpen(state, as, from, to, replaced);
   }
   if (replaced === undefined || replaced === source) return renameName(state, as, from, to);
-  const renamed = await whileLeaving(replaced, renameName(state, as, from, to));
+  return whileLeaving(replaced, renameOver(state, as, from, to, replaced));
+}
+
+/** Who waits to open the replaced file finds it without its name. */
+async function renameOver(
+  state: MountState,
+  as: Credentials,
+  from: { readonly directory: Inode; readonly name: Name },
+  to: { readonly directory: Inode; readonly name: Name },
+  replaced: Inode,
+): Outcome<void> {
+  const renamed = await renameName(state, as, from, to);
   if (renamed.ok) nameRemoved(state, replaced);
   return renamed;
 }

@@ -14,6 +14,7 @@ import type { HandleId, Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
+import type { FileImage } from './file-images.ts';
 import { readFile } from './file-reads.ts';
 import { type OpenFile, SyncPattern } from './handles.ts';
 import type { Inode } from './inodes.ts';
@@ -101,7 +102,7 @@ export async function create(
     const { inode, attributes } = made.value;
     inode.opens += 1;
     const entry = state.entry(inode, attributes, state.nameValidMs(directory));
-    return ok({ entry, opened: await openHandle(state, as, inode, flags) });
+    return ok({ entry, opened: await openHandle(state, as, inode, flags, true) });
   }
   if (exclusive || made.error.errno !== 'EEXIST') return made;
   return openExisting(state, as, directory, name, flags);
@@ -117,8 +118,48 @@ export function read(
   const file = state.handles.file(handle);
   if (file === undefined || !file.readable) return err(localError('EBADF', 'read'));
   const { as, inode, image } = file;
+  if (image !== undefined) return image.read(as, handle, offset, length);
+  if (state.images === undefined) return readFile(state, as, inode, offset, length);
+  return readFirst(state, file, offset, length);
+}
+
+async function readFirst(
+  state: MountState,
+  file: OpenFile,
+  offset: number,
+  length: number,
+): Outcome<ReadReply> {
+  const { as, inode } = file;
+  // Nothing to keep of a file that is empty.
+  const isEmpty = state.shown(inode)?.size === 0 && state.attributes.isFresh(inode.attributes);
+  const image = isEmpty ? undefined : await imageOf(state, file);
   if (image === undefined) return readFile(state, as, inode, offset, length);
-  return image.read(as, handle, offset, length);
+  return image.read(as, file.id, offset, length);
+}
+
+/** The file's image, entered by the handle's first need of it. */
+async function imageOf(state: MountState, file: OpenFile): Promise<FileImage | undefined> {
+  if (file.image !== undefined) return file.image;
+  const enter = async () => {
+    const image = await state.images?.enter(file.as, file.inode);
+    file.entering = undefined;
+    // Released meanwhile: what is under way needs it no longer than it takes.
+    if (state.handles.file(file.id) === file) file.image = image;
+    else image?.leave();
+    return image;
+  };
+  file.entering ??= enter();
+  return file.entering;
+}
+
+/**
+ * Whether a write up to `end` needs the file's image: of what is kept it must be told; but a file
+ * that is small and new costs more to keep than to fetch, should anybody read it.
+ */
+function needsImage(state: MountState, file: OpenFile, end: number): boolean | 'if kept' {
+  if (state.images === undefined || file.image !== undefined) return false;
+  if (file.inode.image !== undefined || end > state.options.smallFileBytes) return true;
+  return file.isUnkept ? false : 'if kept';
 }
 
 export async function write(
@@ -137,6 +178,9 @@ export async function write(
     payload.release();
     return err(localError('EFBIG', 'write'));
   }
+  const need = needsImage(state, file, offset + length);
+  if (need === 'if kept') file.isUnkept = (await state.images?.isKept(file.inode)) === false;
+  if (need === true || (need === 'if kept' && !file.isUnkept)) await imageOf(state, file);
   const soon = file.syncs.expectsSync(length);
   const stability = soon ? 'fileSync' : file.stability;
   const written = await state.writes.write(file.inode, file.as, offset, payload, stability);
@@ -255,10 +299,14 @@ async function openHandle(
   as: Credentials,
   inode: Inode,
   flags: number,
+  isUnkept = false,
 ): Promise<Opened> {
+  const { readOnly } = state.options;
   const isFile = inode.attributes.known?.type === 'regular';
-  const image = isFile ? await state.images?.enter(as, inode) : undefined;
-  const way = image?.opened(whyNotPassthrough(state, flags));
+  // Where the kernel may read it by itself that is decided now.
+  const image = isFile && readOnly ? await state.images?.enter(as, inode) : undefined;
+  const isDirect = (flags & O_DIRECT) !== 0;
+  const way = image?.opened(isDirect ? 'opened with O_DIRECT' : undefined);
   const mode = flags & O_ACCMODE;
   const { contentVersion } = inode.attributes;
   const keepCache = inode.openedVersion === contentVersion;
@@ -272,18 +320,14 @@ async function openHandle(
     stability: stabilityOf(flags),
     syncs: new SyncPattern(),
     image,
+    entering: undefined,
     way,
+    isUnkept,
     lossSeen: state.writes.now(),
   });
   return way !== undefined && 'backingId' in way
     ? { handle, keepCache, backingId: way.backingId }
     : { handle, keepCache };
-}
-
-/** Only where no writer can come: what the kernel writes by itself nobody sends to the server. */
-function whyNotPassthrough(state: MountState, flags: number): string | undefined {
-  if (!state.options.readOnly) return 'it can be written here';
-  return (flags & O_DIRECT) === 0 ? undefined : 'opened with O_DIRECT';
 }
 
 function stabilityOf(flags: number): Stability {

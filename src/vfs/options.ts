@@ -37,6 +37,11 @@ export interface VfsOptions {
   readonly uncommittedMaxBytes: number;
   /** Payloads shorter than this are copied when kept, so that they do not pin a large buffer. */
   readonly copyBelowBytes: number;
+  /**
+   * What is written up to here, of a file of which the cache keeps nothing, is not kept either:
+   * small files that are written and closed are as quick as without a cache.
+   */
+  readonly smallFileBytes: number;
   /** Bytes of one READDIR or READDIRPLUS answer. */
   readonly directoryPageBytes: number;
 }
@@ -57,5 +62,6 @@ export const defaultVfsOptions: VfsOptions = {
   commitTotalBytes: 48 * 1024 * 1024,
   uncommittedMaxBytes: 80 * 1024 * 1024,
   copyBelowBytes: 512 * 1024,
+  smallFileBytes: 1024 * 1024,
   directoryPageBytes: 128 * 1024,
 };

@@ -98,6 +98,7 @@ interface Setup {
   readonly session: 'shared' | 'exclusive';
   readonly memoryBytes: number;
   readonly chances: number[];
+  readonly smallFileBytes: number;
 }
 
 const setups: fc.Arbitrary<Setup> = fc.record({
@@ -107,6 +108,7 @@ const setups: fc.Arbitrary<Setup> = fc.record({
   omitWcc: fc.boolean(),
   session: fc.constantFrom('shared' as const, 'exclusive' as const),
   memoryBytes: fc.constantFrom(30, 1_000_000_000),
+  smallFileBytes: fc.constantFrom(0, 40, 1000),
   chances: fc.array(fc.double({ min: 0, max: 0.999, noNaN: true }), { minLength: 1 }),
 });
 
@@ -184,13 +186,14 @@ class Run {
   }
 
   #mount(): Mounted {
-    const { memoryBytes, session } = this.#setup;
+    const { memoryBytes, smallFileBytes, session } = this.#setup;
     const { scale, cache } = this.#kept;
     const options = {
       commitFileBytes: (memoryBytes * scale) / 2,
       commitTotalBytes: (memoryBytes * scale) / 2,
       uncommittedMaxBytes: memoryBytes * scale,
       copyBelowBytes: 12 * scale,
+      smallFileBytes: smallFileBytes * scale,
       session,
     };
     return new Mounted(options, {}, this.#server, { cache });

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { HandleId } from '../../src/base/brand.ts';
+import { ROOT_INO } from '../../src/vfs/operations.ts';
 import type { VfsOptions } from '../../src/vfs/options.ts';
+import { PaperCache } from './kept-caches.ts';
 import { MemoryBacking, MemoryImages } from './memory-images.ts';
 import { MemoryServer } from './memory-server.ts';
 import {
@@ -27,7 +30,8 @@ function cached(options: Partial<VfsOptions> = {}, backing?: MemoryBacking) {
   const server = new MemoryServer();
   server.putFile('/image', text, 0o666, alice);
   const images = new MemoryImages(server);
-  const mount = () => new Mounted(options, {}, server, { cache: images, backing });
+  const all = { smallFileBytes: 0, ...options };
+  const mount = () => new Mounted(all, {}, server, { cache: images, backing });
   return { server, images, mount, mounted: mount() };
 }
 
@@ -145,6 +149,40 @@ describe('changes through the cache', () => {
     assert.equal((await again.read(reopened, 0, 15)).toString(), 'THE BYTES OF an');
     assert.equal(server.count('read'), 1);
     assert.equal(images.replaced + images.setAside, 0);
+  });
+
+  it('of a small file that is new to the cache make no image', async () => {
+    const { server, images, mounted } = cached({ smallFileBytes: 100 });
+    const { handle } = await mounted.create('/new');
+    assert.equal((await mounted.read(handle, 0, 100)).length, 0);
+    value(await mounted.write(handle, 0, 'small'));
+    const existing = await mounted.open('/image', O_RDWR);
+    value(await mounted.write(existing, 0, 'THE'));
+    assert.equal(images.openImages, 0);
+    value(await mounted.write(existing, 200, 'large'));
+    assert.equal(images.openImages, 1);
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), 'small');
+    assert.equal(images.openImages, 2);
+    value(await mounted.write(handle, 0, 'SMALL'));
+    assert.equal((await mounted.read(handle, 0, 100)).toString(), 'SMALL');
+    assert.equal((await mounted.read(existing, 0, 9)).toString(), 'THE bytes');
+    assert.equal(server.unreleasedReads, 0);
+  });
+
+  it('of what is kept are told, though the file is small', async () => {
+    const { images, mounted } = cached({ smallFileBytes: 100 });
+    const reader = await mounted.open('/image', O_RDONLY);
+    await mounted.read(reader, 0, 100);
+    mounted.fs.release(reader);
+    await settled();
+    const writer = await mounted.open('/image', O_WRONLY);
+    value(await mounted.write(writer, 0, 'THE'));
+    assert.equal(images.taken, 1);
+    mounted.fs.release(writer);
+    await settled();
+    const again = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(again, 0, 9)).toString(), 'THE bytes');
+    assert.equal(images.setAside, 0);
   });
 
   it('of what is not kept make no image', async () => {
@@ -312,6 +350,46 @@ describe('passthrough', () => {
     await settled();
     const again = value(await mounted.fs.open(by(alice), found.ino, O_RDONLY));
     assert.equal(again.backingId, 2);
+  });
+
+  it('keeps the old file on the disk, too, and caches the new one beside it', async () => {
+    const server = new MemoryServer();
+    const [before, after] = [Buffer.alloc(200_000, 'old'), Buffer.alloc(150_000, 'new')];
+    server.putFile('/image', before);
+    const kept = new PaperCache(server, () => 0);
+    await kept.next();
+    const backing = new MemoryBacking();
+    const parts = { cache: kept.cache, backing };
+    const mounted = new Mounted({ session: 'readonly' }, {}, server, parts);
+    const { fs } = mounted;
+    const all = async (handle: HandleId) =>
+      kept.taken(value(await fs.read(by(alice), handle, 0, 1_000_000)));
+    const first = await mounted.open('/image', O_RDONLY);
+    assert.deepEqual(await all(first), before);
+    await settled();
+    fs.release(first);
+    await settled();
+    const { ino } = await mounted.walk('/image');
+    const old = value(await fs.open(by(alice), ino, O_RDONLY));
+    assert.equal(fs.openFiles()[0]?.why, undefined);
+    const fd = backing.ids.get(old.backingId ?? 0) ?? 0;
+
+    // A readonly session does not ask; it is told by an answer about something else.
+    server.putFile('/image', after);
+    const directory = value(await fs.opendir(by(alice), ROOT_INO));
+    await mounted.list(directory, true);
+    const fresh = await mounted.open('/image', O_RDONLY);
+    assert.deepEqual(await all(fresh), after);
+    await settled();
+    const reads = server.count('read');
+    assert.deepEqual(await all(fresh), after);
+    assert.equal(server.count('read'), reads);
+    assert.deepEqual(await kept.fileBytes(fd, before.length), before);
+    fs.release(old.handle);
+    assert.equal(backing.ids.size, 0);
+    fs.release(fresh);
+    await fs.close();
+    await kept.end();
   });
 
   it('of an old file goes on for who opens it by an open descriptor', async () => {

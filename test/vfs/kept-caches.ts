@@ -103,6 +103,14 @@ export class PaperCache implements KeptCache {
     return bytes;
   }
 
+  /** What a descriptor of a kept file reads now. */
+  async fileBytes(fd: number, length: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(length);
+    const { errno, got } = await this.#disk.io.read(fd, 0, bytes);
+    assert.equal(errno, 0, 'a file that is held was closed');
+    return bytes.subarray(0, got);
+  }
+
   async evict(path: string): Promise<void> {
     await this.cache.evict(fileIdOf(this.#server.handleAt(path)));
   }

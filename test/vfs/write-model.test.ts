@@ -64,6 +64,7 @@ interface Setup {
   readonly attributeCaching: boolean;
   readonly memoryBytes: number;
   readonly cached: boolean;
+  readonly smallFileBytes: number;
 }
 
 const setups: fc.Arbitrary<Setup> = fc.record({
@@ -75,6 +76,7 @@ const setups: fc.Arbitrary<Setup> = fc.record({
   attributeCaching: fc.boolean(),
   memoryBytes: fc.constantFrom(30, 100, 1_000_000),
   cached: fc.boolean(),
+  smallFileBytes: fc.constantFrom(0, 30),
 });
 
 class Run {
@@ -117,6 +119,7 @@ class Run {
       uncommittedMaxBytes: memoryBytes,
       copyBelowBytes: 12,
       attributeCaching: setup.attributeCaching,
+      smallFileBytes: setup.smallFileBytes,
     };
     if (setup.cached) {
       this.#images = new MemoryImages(this.#server);
