@@ -70,6 +70,8 @@ export class MountState {
   readonly background = new Set<Promise<void>>();
   /** The threads whose open was answered ESTALE: the kernel looks the path up again, but once. */
   readonly sentBack = new Set<number>();
+  /** Opens of files that have no handle yet. */
+  opensUnderWay = 0;
   /** False once a server said that it has no READDIRPLUS. */
   hasReaddirplus: boolean;
   closing = false;

@@ -184,7 +184,17 @@ export async function rename(
   // Nothing of NFSv3 swaps two names or leaves a whiteout.
   if ((flags & ~RENAME_NOREPLACE) !== 0) return err(localError('EINVAL', 'rename'));
   if ((flags & RENAME_NOREPLACE) !== 0) return renameWithoutReplacing(state, as, from, to);
+  // The image first: nothing may come between the look at what is replaced and the RENAME.
+  const moving = peek(state, from.directory, from.name);
+  return keepingImage(state, as, moving, () => renameReplacing(state, as, from, to));
+}
 
+async function renameReplacing(
+  state: MountState,
+  as: Credentials,
+  from: { readonly directory: Inode; readonly name: Name },
+  to: { readonly directory: Inode; readonly name: Name },
+): Outcome<void> {
   const target = await victimOf(state, as, to.directory, to.name);
   if (!target.ok) return target;
   const replaced = target.value;
@@ -270,19 +280,8 @@ async function renameName(
   from: { readonly directory: Inode; readonly name: Name },
   to: { readonly directory: Inode; readonly name: Name },
 ): Outcome<void> {
-  const moving = peek(state, from.directory, from.name);
-  const renamed = () => sendRename(state, as, from, to, moving);
-  return keepingImage(state, as, moving, renamed);
-}
-
-async function sendRename(
-  state: MountState,
-  as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
-  moving: Inode | undefined,
-): Outcome<void> {
   const { server } = state;
+  const moving = peek(state, from.directory, from.name);
   // RENAME changes the moved file's ctime.
   if (moving !== undefined) state.attributes.ctimeMoves(moving.attributes);
   const sameDirectory = from.directory === to.directory;
@@ -404,7 +403,8 @@ async function victimOf(
   name: Name,
 ): Promise<Result<Inode | undefined, FsError>> {
   const known = peek(state, directory, name);
-  if (known !== undefined || state.handles.size === 0) return ok(known);
+  const isAnyOpen = state.handles.size > 0 || state.opensUnderWay > 0;
+  if (known !== undefined || !isAnyOpen) return ok(known);
   const found = await find(state, as, directory, name);
   return found.ok ? ok(found.value.inode) : found;
 }

@@ -71,10 +71,12 @@ async function openFound(
   if (isReadOnlyRefused(state, flags)) return err(localError('EROFS', 'open'));
   // Counted from now on: a file that is being opened must not be removed under its opener.
   inode.opens += 1;
+  state.opensUnderWay += 1;
   await inode.leaving;
   inode.openChecks += 1;
   const checked = await checkOpen(state, as, inode, flags, mayGoOn);
   inode.openChecks -= 1;
+  state.opensUnderWay -= 1;
   if (inode.changeUntold && inode.openChecks === 0) {
     inode.changeUntold = false;
     state.events.changedByOthers?.(inode.ino);
