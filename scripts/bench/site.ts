@@ -3,7 +3,7 @@
  * link. The server's own directory is the limit that everything is compared with.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -37,12 +37,15 @@ export interface Mount {
   readonly mountMs: number;
   /** The daemon's largest resident set so far, bytes. */
   peakResidentBytes(): number;
+  /** Returns when the daemon has ended, too. */
   unmount(): void;
 }
 
 export const IMAGE = 'image.raw';
 export const SCRATCH = 'scratch.raw';
 const LISTED_FILES = 1000;
+const PAUSE_MS = 20;
+const END_LIMIT_MS = 60_000;
 
 export class Site {
   readonly server: Ganesha;
@@ -118,6 +121,7 @@ export class Site {
       peakResidentBytes: () => peakResidentBytes(pid),
       unmount: () => {
         execFileSync('fusermount3', ['-u', directory]);
+        untilEnded(pid);
         rmdirSync(directory);
       },
     };
@@ -150,6 +154,13 @@ function daemonOf(directory: string): number {
     .split('\n');
   if (!pid) throw new Error(`no daemon serves ${directory}`);
   return Number(pid);
+}
+
+function untilEnded(pid: number): void {
+  for (let waitedMs = 0; existsSync(`/proc/${pid}`); waitedMs += PAUSE_MS) {
+    if (waitedMs > END_LIMIT_MS) throw new Error(`the daemon ${pid} does not end`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+  }
 }
 
 function peakResidentBytes(pid: number): number {

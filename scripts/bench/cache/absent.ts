@@ -1,5 +1,6 @@
 /** An image of which nothing is kept yet: what a first reader gets, and what crosses the link. */
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fio } from '../fio.ts';
 import { linkRate } from '../link.ts';
 import { IMAGE, type LinkShape, links, Site } from '../site.ts';
@@ -48,6 +49,8 @@ export const onLoopback: Experiment = {
   },
 };
 
+const QUIET_MS = 2_000;
+
 /** How much of the image is read, and for how long at random, on a slow link. */
 const efforts: Record<string, { bytes: number; seconds: number }> = {
   lan: { bytes: 512 << 20, seconds: 3 },
@@ -91,6 +94,7 @@ function overLink(link: LinkShape): Experiment {
         async run(ledger) {
           await fresh(async (directory) => {
             ledger.add(rows.link, (await sequential(directory, bytes)) / limit);
+            await sleep(QUIET_MS); // what was to be read ahead of it still comes
             const before = await site.bytesToClient();
             await sequential(directory, bytes);
             ledger.add(rows.again, (await site.bytesToClient()) - before);
