@@ -46,9 +46,7 @@ export function agree(
       return against('transport=fuse-native', wish, `${oneOf}: the cache needs our own addon`);
     }
   }
-  if (session === 'readonly' && !settings.ro && given.has('ro')) {
-    return against('session=readonly', 'rw');
-  }
+  // A plain rw is nobody's wish: mount(8) gives it to its helper wherever fstab does not say ro.
   const ro = settings.ro || session === 'readonly';
   if (passthrough && given.has('passthrough') && !ro) {
     const toDo = 'mount with ro or session=readonly, or leave passthrough out';

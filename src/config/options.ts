@@ -3,7 +3,7 @@
  *
  * Names, units and defaults are mount.nfs's (nfs(5)) wherever it has the option. Every option is
  * given with -o; `flag` is its long spelling on gvfs-mount's command line, where it has one.
- * Of contradicting options the last one counts, as with mount(8).
+ * An option that is given again counts as it was given last, as with mount(8).
  */
 import type { ValueKind, ValueOf } from './value-kind.ts';
 
@@ -145,14 +145,18 @@ export const optionTable = {
     group: 'server',
     value: { kind: 'switch', off: 'bg' },
     default: true,
-    doc: 'When the server does not answer: fg fails, bg goes on trying in the background',
+    doc:
+      'When the server does not answer: fg tries for as long as retry says and fails, bg goes on ' +
+      'trying in the background and the command succeeds',
   },
   retry: {
     group: 'server',
     value: { kind: 'integer', min: 0, max: 100_000, unit: 'minutes' },
     default: undefined,
     defaultWords: '0 with fg, 10000 with bg',
-    doc: 'For how long a mount is tried again when the server does not answer',
+    doc:
+      'For how long a mount is tried again when the server does not answer; the command waits ' +
+      'for it, unless bg is given',
   },
 
   session: {

@@ -2,7 +2,8 @@
  * The text after -o to settings, by the option table, and back.
  *
  * A comma separates options, and a backslash takes the next character as it is. Empty places
- * between commas are skipped, and of contradicting options the last one counts, as with mount(8).
+ * between commas are skipped. An option that is given again counts as it was given last, by whatever
+ * name (ro,rw), as with mount(8); what different options mean together is combinations.ts's.
  */
 import { err, ok, type Result } from '../base/result.ts';
 import { agree, type Contradiction } from './combinations.ts';

@@ -23,7 +23,7 @@ const EXPORTS_LIMIT_MS = 3_000;
 const SHORT_LIMIT_MS = 5_000;
 
 export interface ConnectHooks {
-  /** Called once, when the first attempt found no server and others will follow. */
+  /** With bg. Called once, when the first attempt found no server and others will follow. */
   readonly retrying?: ((failure: MountFailure) => void) | undefined;
   /** Called once, when the first attempt found no server: whether there is another way. */
   readonly without?: (() => Promise<boolean>) | undefined;
@@ -53,7 +53,7 @@ export async function connect(
     if (!again || signal.aborted) return err(failure);
     if (isFirst) {
       log.warn('the server does not answer yet, still trying', { reason: message });
-      retrying?.(failure);
+      if (!settings.fg) retrying?.(failure);
     }
     await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) return err({ kind: 'interrupted' });

@@ -60,6 +60,8 @@ describe('parseOptions', () => {
     ['cachesize=100%,cachefree=05%', { cachesize: '100%', cachefree: '5%' }],
     ['session=exclusive,write=through,nopassthrough', { session: 'exclusive', passthrough: false }],
     ['session=readonly', { session: 'readonly', ro: true }],
+    ['rw,nofail,session=readonly', { session: 'readonly', ro: true }], // as mount(8) gives it
+    ['session=readonly,rw,passthrough', { session: 'readonly', ro: true }],
     ['session=readonly,ro,passthrough', { session: 'readonly', ro: true }],
     ['ro,passthrough', { ro: true }],
     ['nocache,session=exclusive', { cache: false, session: 'exclusive' }],
@@ -112,7 +114,6 @@ describe('parseOptions', () => {
     ['nocache,passthrough,ro', contradiction('nocache', 'passthrough')],
     ['transport=fuse-native,cache', contradiction('transport=fuse-native', 'cache')],
     ['transport=fuse-native,cachefree=1%', contradiction('transport=fuse-native', 'cachefree')],
-    ['session=readonly,rw', contradiction('session=readonly', 'rw')],
     ['passthrough', contradiction('passthrough', 'rw')],
     ['session=exclusive,noac', contradiction('session=exclusive', 'noac')],
     ['readonly', { kind: 'unknown-option', option: 'readonly', nearest: 'ro' }],

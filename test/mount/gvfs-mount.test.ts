@@ -286,6 +286,22 @@ describe('a server that is away', () => {
     assert.equal(await cat(), 'content\n');
   });
 
+  it('is waited for in the foreground with retry, until the mount answers', async () => {
+    await server.kill();
+    const waiting = await children.start(process.execPath, [
+      ...[gvfsMount, ...args(), '-o', 'retry=5'],
+    ]);
+    await until(
+      () => messages().includes('the server does not answer yet, still trying'),
+      'it tries again',
+    );
+    assert.ok(waiting.alive());
+    await server.restart();
+    const { code, stderr } = await waiting.finish();
+    assert.deepEqual({ code, stderr }, { code: 0, stderr: '' });
+    assert.equal(await cat(), 'content\n');
+  });
+
   it('can be given up with SIGINT', async () => {
     server.pause();
     const waiting = await children.start(process.execPath, [gvfsMount, ...args()]);
