@@ -50,6 +50,8 @@ export interface Inode {
   leaving: Promise<unknown> | undefined;
   /** The kernel's uncollected lookups. */
   lookups: number;
+  /** When the kernel was last told of it by name. */
+  lookedUpMs: number | undefined;
   /** Open handles, and opens under way. */
   opens: number;
   /** Cached names and pending work. */
@@ -212,6 +214,7 @@ export class InodeTable {
       silly: undefined,
       leaving: undefined,
       lookups: 0,
+      lookedUpMs: undefined,
       opens: 0,
       pins: 0,
       openedVersion: undefined,

@@ -87,9 +87,11 @@ export async function withImage<T>(
   }
 }
 
+/** The kernel opens no directory as a file; what is asked before the mount (the rehearsal) does. */
 export function openFiles(state: MountState): OpenFileLine[] {
   const counts = new Map<Inode, { readers: number; writers: number }>();
   for (const { inode, writable } of state.handles.files()) {
+    if (inode.attributes.known?.type === 'directory') continue;
     const count = counts.get(inode) ?? { readers: 0, writers: 0 };
     if (writable) count.writers += 1;
     else count.readers += 1;

@@ -41,6 +41,9 @@ const allAccess =
 /** A name that the kernel asks for again is mostly answered from here, without the server. */
 const KERNEL_NAME_MAX_MS = 1000;
 
+/** For how long one who was sent back is waited for. */
+export const SENT_BACK_MS = 1000;
+
 const slash = Buffer.from('/');
 /** Of a path for people, in names and slashes: hints may lead in a circle. */
 const maxDepth = 512;
@@ -68,8 +71,11 @@ export class MountState {
   readonly knowledge: Knowledge | undefined;
   /** Work that no caller waits for, and that closing does. */
   readonly background = new Set<Promise<void>>();
-  /** The threads whose open was answered ESTALE: the kernel looks the path up again, but once. */
-  readonly sentBack = new Set<number>();
+  /**
+   * The threads whose open was answered ESTALE, and when: the kernel looks the path up again, but
+   * once. What it finds must not be gone when it comes to open it.
+   */
+  readonly sentBack = new Map<number, number>();
   /** Opens of files that have no handle yet. */
   opensUnderWay = 0;
   /** False once a server said that it has no READDIRPLUS. */
@@ -137,6 +143,13 @@ export class MountState {
       if (names.length > maxDepth) break;
     }
     return this.#textOf(Buffer.concat(names.slice(0, -1)));
+  }
+
+  /** Whether somebody who was sent back may be about to open the inode. */
+  isExpected(inode: Inode): boolean {
+    const sinceMs = this.clock.monotonicMs() - SENT_BACK_MS;
+    if (inode.lookedUpMs === undefined || inode.lookedUpMs < sinceMs) return false;
+    return [...this.sentBack.values()].some((sentMs) => sentMs >= sinceMs);
   }
 
   /** The inode of a node id of the kernel's. */
@@ -347,6 +360,7 @@ export class MountState {
   /** An entry for the kernel; counts the lookup. */
   entry(inode: Inode, attributes: Attributes, entryValidMs: number): Entry {
     const counted = this.inodes.countLookup(inode);
+    counted.lookedUpMs = this.clock.monotonicMs();
     return { ...this.attr(counted, attributes), generation: 0, entryValidMs };
   }
 

@@ -18,7 +18,7 @@ import { keepingImage } from './file-images.ts';
 import { type Inode, whileLeaving } from './inodes.ts';
 import { closeInode } from './last-close.ts';
 import { ask, find, peek, takeIn } from './lookup.ts';
-import type { MountState } from './mount-state.ts';
+import { type MountState, SENT_BACK_MS } from './mount-state.ts';
 import type { Entry, Outcome } from './operations.ts';
 import type { Answer, Attributes, Created, ServerError } from './ports.ts';
 import { forgetSillyName, hideOpenFile, isHiddenName, mustHide, unhide } from './silly-rename.ts';
@@ -153,7 +153,8 @@ export async function unlink(
   if (!victim.ok) return victim;
   const inode = victim.value;
   if (inode !== undefined && isHiddenName(inode, directory, name)) return err(busy('unlink'));
-  if (inode !== undefined && mustHide(inode)) {
+  if (inode !== undefined && mustHide(state, inode)) {
+    keepForExpected(state, inode);
     return hideOpenFile(state, as, directory, name, inode);
   }
   const removal = removeName(state, as, directory, name, inode);
@@ -202,7 +203,8 @@ async function renameReplacing(
   if (replaced !== undefined && isHiddenName(replaced, to.directory, to.name)) {
     return err(busy('rename'));
   }
-  if (replaced !== undefined && replaced !== source && mustHide(replaced)) {
+  if (replaced !== undefined && replaced !== source && mustHide(state, replaced)) {
+    keepForExpected(state, replaced);
     return renameOverOpen(state, as, from, to, replaced);
   }
   if (replaced === undefined || replaced === source) return renameName(state, as, from, to);
@@ -383,6 +385,13 @@ async function removeName(
   state.names.set(directory, name, undefined, directory.attributes.contentVersion);
   if (inode !== undefined) nameRemoved(state, inode);
   return ok(undefined);
+}
+
+/** A file that nobody has open, but somebody is about to: it is removed if nobody comes. */
+function keepForExpected(state: MountState, inode: Inode): void {
+  if (inode.opens > 0) return;
+  inode.opens += 1;
+  state.clock.after(SENT_BACK_MS, () => closeInode(state, inode));
 }
 
 /** One name less leads to the inode. */

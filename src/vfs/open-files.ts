@@ -50,13 +50,15 @@ export async function open(
   const again = state.sentBack.delete(pid);
   // By a path it is the new file; but not by what an open file is opened from (/proc/self/fd).
   if (inode.superseded && !(again && inode.image?.isHeld === true)) {
-    if (!again) state.sentBack.add(pid);
+    if (!again) state.sentBack.set(pid, state.clock.monotonicMs());
     return err(localError('ESTALE', 'open', 'open: it is another file now'));
   }
   const opened = await openFound(state, as, inode, flags, () =>
     again ? ok(undefined) : sizeIsKnown(state, inode, flags),
   );
-  if (!opened.ok && opened.error.errno === 'ESTALE' && !again) state.sentBack.add(pid);
+  if (!opened.ok && opened.error.errno === 'ESTALE' && !again) {
+    state.sentBack.set(pid, state.clock.monotonicMs());
+  }
   return opened;
 }
 

@@ -14,9 +14,10 @@ import { nameKey } from './names.ts';
 import type { Outcome } from './operations.ts';
 
 /** Whether deleting this name of the inode must hide the file instead. */
-export function mustHide(inode: Inode): boolean {
+export function mustHide(state: MountState, inode: Inode): boolean {
   const { known } = inode.attributes;
-  return inode.opens > 0 && inode.silly === undefined && known?.type !== 'directory';
+  if (inode.silly !== undefined || known?.type === 'directory') return false;
+  return inode.opens > 0 || state.isExpected(inode);
 }
 
 /** Whether the name is the one that keeps a deleted open file alive. */

@@ -465,4 +465,11 @@ describe('the daemon', () => {
     await plain.open('/image', O_RDONLY);
     assert.equal(plain.fs.openFiles()[0]?.servedBy, 'server');
   });
+
+  it('does not show the root, which only a rehearsal opens as a file', async () => {
+    const { mounted } = cached();
+    value(await mounted.fs.getattr(by(alice), ROOT_INO));
+    value(await mounted.fs.open(by(alice), ROOT_INO, O_RDONLY));
+    assert.deepEqual(mounted.fs.openFiles(), []);
+  });
 });

@@ -21,6 +21,30 @@ describe('an open file', () => {
     assert.equal((await mounted.read(second, 0, 10)).toString(), 'abcdef');
   });
 
+  it('may be about to be one: who was sent back by ESTALE finds what was looked up', async () => {
+    for (const comes of [true, false]) {
+      const mounted = new Mounted();
+      const { fs, server } = mounted;
+      server.putFile('/file', 'old', 0o666, alice);
+      server.putFile('/next', 'newer', 0o666, alice);
+      const { ino } = await mounted.walk('/file');
+      await mounted.walk('/next');
+      server.putFile('/file', 'other', 0o666, alice);
+      assert.equal(errno(await fs.open(by(alice), ino, O_RDWR)), 'ESTALE');
+      await mounted.walk('/file');
+      value(await fs.rename(by(alice), ROOT_INO, name('next'), ROOT_INO, name('file'), 0));
+      if (comes) {
+        const { handle } = value(await fs.open(by(alice), ino, O_RDWR));
+        mounted.clock.advance(2_000);
+        assert.equal((await mounted.read(handle, 0, 10)).toString(), 'other');
+        fs.release(handle);
+      }
+      mounted.clock.advance(2_000);
+      await settled();
+      assert.deepEqual(server.namesIn('/'), ['file']);
+    }
+  });
+
   it('is removed at its last close, and not before', async () => {
     const mounted = new Mounted();
     const { fs, server } = mounted;
