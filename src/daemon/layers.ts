@@ -103,6 +103,11 @@ export class Layers {
     ];
   }
 
+  /** Whether the server answered when it was asked for the mount. */
+  get isServerThere(): boolean {
+    return this.#reached.away === undefined;
+  }
+
   /** Whether the kernel may read images by itself: where no writer can come. */
   get mayPassThrough(): boolean {
     const { passthrough, ro } = this.#plan.settings;
@@ -132,6 +137,7 @@ export class Layers {
   /** From now on there is a kernel to be told. */
   attach(mounted: Mounted): void {
     this.#mounted = mounted;
+    this.#statistics.restart();
     this.#kernel.attach(mounted.notices);
   }
 

@@ -193,7 +193,7 @@ export class Session {
 
   async #mount(
     transport: Transport,
-    { fileSystem, roundTripMs, mayPassThrough }: Layers,
+    { fileSystem, roundTripMs, mayPassThrough, isServerThere }: Layers,
   ): Promise<Result<Mounted, MountFailure>> {
     const { mountpoint, settings, notes } = this.#plan;
     const mounted = await transport.mount(fileSystem, {
@@ -209,6 +209,7 @@ export class Session {
       // Our own writes change times too: the file system tells whose change it was.
       autoInvalidate: false,
       passthrough: mayPassThrough,
+      rehearse: isServerThere, // else it would wait for the server
       readAheadKib:
         settings.readahead ?? (roundTripMs === undefined ? undefined : readAheadKib(roundTripMs)),
     });

@@ -2,6 +2,9 @@
  * What has happened between this mount and its server since the start: calls by procedure, bytes,
  * retransmissions, whether the server answers. It listens to the client's channels: no code on the
  * way of a call knows of it.
+ *
+ * The calls that made the mount are no program's: `restart` forgets them, and those that are still
+ * under way then.
  */
 import type { Clock } from '../base/clock.ts';
 import { Histogram } from '../base/histogram.ts';
@@ -16,7 +19,7 @@ import {
 export interface CallFigures {
   readonly procedure: string;
   readonly calls: number;
-  /** Answered with an error, or not at all. */
+  /** Answered with an error, or not at all. That a name is not there is what LOOKUP is asked for. */
   readonly failures: number;
   /** On the wire, without TCP's own. */
   readonly sentBytes: number;
@@ -52,6 +55,7 @@ export class ServerStatistics {
   readonly #procedures = new Map<string, Procedure>();
   #retransmissions = 0;
   #callCount = 0;
+  #startedAtMs = Number.NEGATIVE_INFINITY;
   #awaySinceMs: number | undefined;
 
   /** Listens from now on to what is said of one server, `host:port`. */
@@ -66,6 +70,12 @@ export class ServerStatistics {
   /** How many calls have ended. */
   get callCount(): number {
     return this.#callCount;
+  }
+
+  /** The mount answers: only calls that begin from now on count. */
+  restart(): void {
+    this.#procedures.clear();
+    this.#startedAtMs = this.#clock.monotonicMs();
   }
 
   figures(): ServerFigures {
@@ -91,12 +101,13 @@ export class ServerStatistics {
     const event = message as CallEvent;
     if (event.server !== this.#server) return;
     this.#callCount += 1;
+    if (this.#clock.monotonicMs() - event.durationMs < this.#startedAtMs) return;
     const procedure = this.#of(event.procedure);
     procedure.durations.record(event.durationMs);
     procedure.sentBytes += event.requestBytes;
     procedure.receivedBytes += event.replyBytes;
     procedure.contentBytes += event.contentBytes;
-    if (event.outcome !== 'NFS3_OK') procedure.failures += 1;
+    if (isFailure(event)) procedure.failures += 1;
   };
 
   readonly #onRetransmit = (message: unknown): void => {
@@ -123,6 +134,11 @@ export class ServerStatistics {
     }
     return procedure;
   }
+}
+
+function isFailure({ procedure, outcome }: CallEvent): boolean {
+  if (procedure === 'LOOKUP' && outcome === 'NFS3ERR_NOENT') return false;
+  return outcome !== 'NFS3_OK';
 }
 
 function figuresOf(name: string, procedure: Procedure): CallFigures {

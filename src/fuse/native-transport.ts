@@ -43,7 +43,7 @@ export class NativeTransport implements Transport {
   async mount(fs: FileSystem, settings: MountSettings): Promise<Result<NativeMounted, MountError>> {
     const binding = loadBinding();
     if (!binding.ok) return err({ code: 'NO_ADDON', message: binding.error });
-    await rehearse(fs, REHEARSAL_LIMIT_MS);
+    if (settings.rehearse !== false) await rehearse(fs, REHEARSAL_LIMIT_MS);
     const attached = await attach(binding.value, settings);
     if (!attached.ok) return attached;
     const { fd, place } = attached.value;

@@ -5,7 +5,8 @@
  *
  * A session of its own plays it on a device without a kernel. The server sees a listing, names that
  * are not there, the permissions of one file asked for, and a READ of a directory, which it refuses.
- * No byte of a file is read, nothing is changed; what is kept is what the caches learned.
+ * No byte of a file is read, nothing is changed; what is kept is what the caches learned. Whatever
+ * waits when the time is over is the last that is asked, and what it opened is closed then.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { assert } from '../base/assert.ts';
@@ -63,9 +64,12 @@ async function play(
   const file = await aFileOfTheRoot(fs, caller);
   for (let round = 0; round < ROUNDS && !isLate(); round++) {
     await lookUp(stage, fs, Buffer.from(`.gvfs-${round}`));
+    if (isLate()) return;
     const ino = file && (await lookUp(stage, fs, file));
-    if (ino !== undefined) await openAndRead(stage, ino, BEYOND_ANY_END);
-    await openAndRead(stage, ROOT_INO, 0);
+    if (isLate()) return;
+    if (ino !== undefined) await openAndRead(stage, ino, BEYOND_ANY_END, isLate);
+    if (isLate()) return;
+    await openAndRead(stage, ROOT_INO, 0, isLate);
   }
 }
 
@@ -98,16 +102,23 @@ async function lookUp(stage: Stage, fs: FileSystem, name: Buffer): Promise<Ino |
   return ino as Ino;
 }
 
-async function openAndRead(stage: Stage, ino: Ino, offset: number): Promise<void> {
+async function openAndRead(
+  stage: Stage,
+  ino: Ino,
+  offset: number,
+  isLate: () => boolean,
+): Promise<void> {
   const opened = await stage.ask(Opcode.OPEN, (args) => args.zeros(8), ino);
   if (opened === undefined) return;
   const handle = Number(opened.readBigUInt64LE(0));
-  await stage.ask(Opcode.READ, (args) => {
-    args.u64(handle);
-    args.u64(offset);
-    args.u32(PAGE_BYTES);
-    args.zeros(20);
-  });
+  if (!isLate()) {
+    await stage.ask(Opcode.READ, (args) => {
+      args.u64(handle);
+      args.u64(offset);
+      args.u32(PAGE_BYTES);
+      args.zeros(20);
+    });
+  }
   await stage.ask(Opcode.RELEASE, (args) => {
     args.u64(handle);
     args.zeros(16);

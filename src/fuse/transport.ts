@@ -35,6 +35,8 @@ export interface MountSettings {
   readonly readAheadKib: number | undefined;
   /** The kernel may read local files by itself, where it can (Linux 6.9, root). Default false. */
   readonly passthrough?: boolean;
+  /** Requests are played before the mount, so that the first real ones are fast. Default true. */
+  readonly rehearse?: boolean;
 }
 
 export type MountErrorCode =

@@ -39,6 +39,40 @@ describe('what has happened at the server', () => {
     assert.equal(statistics.callCount, 4);
   });
 
+  it('does not call it a failure that a name is not there', (t) => {
+    const statistics = new ServerStatistics('images:2049', clock());
+    t.after(() => statistics.close());
+    call({ procedure: 'LOOKUP', outcome: 'NFS3ERR_NOENT' });
+    call({ procedure: 'LOOKUP', outcome: 'NFS3ERR_ACCES' });
+    call({ procedure: 'REMOVE', outcome: 'NFS3ERR_NOENT' });
+    const failures = statistics.figures().calls.map(({ procedure, calls, failures }) => {
+      return [procedure, calls, failures];
+    });
+    assert.deepEqual(failures, [
+      ['LOOKUP', 2, 1],
+      ['REMOVE', 1, 1],
+    ]);
+  });
+
+  it('leaves out what began before the mount', (t) => {
+    const time = { nowMs: 1000 };
+    const statistics = new ServerStatistics('images:2049', clock(time));
+    t.after(() => statistics.close());
+    call({ procedure: 'LOOKUP' });
+    call({ procedure: 'READ', contentBytes: 10 });
+    statistics.restart();
+    time.nowMs = 1005;
+    call({ procedure: 'READ', durationMs: 20, outcome: 'NFS3ERR_ISDIR' });
+    call({ procedure: 'GETATTR', durationMs: 5 });
+    const { calls, readBytes } = statistics.figures();
+    assert.deepEqual(
+      calls.map(({ procedure, calls }) => [procedure, calls]),
+      [['GETATTR', 1]],
+    );
+    assert.equal(readBytes, 0);
+    assert.equal(statistics.callCount, 4); // whatever happens keeps the process busy
+  });
+
   it('includes for how long it has been away', (t) => {
     const time = { nowMs: 1000 };
     const statistics = new ServerStatistics('images:2049', clock(time));

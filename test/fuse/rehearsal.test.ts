@@ -104,6 +104,18 @@ describe('The rehearsal before the mount', () => {
     assert.equal(calls.length, 1);
   });
 
+  it('asks nothing more when its time is over, and closes what it has open', async () => {
+    let answer: (value: unknown) => void = () => undefined;
+    const calls: Call[] = [];
+    const read = () => new Promise((done) => (answer = done));
+    await rehearse(scriptedFs({ ...emptyRoot(), read }, calls), 10);
+    assert.equal(named(calls, 'release').length, 0);
+    answer(err(localError('EIO', 'rehearsal')));
+    await new Promise((done) => setImmediate(done));
+    assert.equal(named(calls, 'release').length, 1);
+    assert.equal(calls.at(-1)?.[0], 'release');
+  });
+
   it('goes on where the root can be neither listed nor opened', async () => {
     const calls = await callsOf({ ...emptyRoot(), open: refused });
     assert.ok(named(calls, 'lookup').length > 1);
