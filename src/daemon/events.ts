@@ -5,6 +5,7 @@ import type { Ino, Name } from '../base/brand.ts';
 import type { CacheEvents } from '../cache/cache-parts.ts';
 import type { Notices } from '../fuse/transport.ts';
 import { type ConnectionEvent, rpcChannels, type ServerEvent } from '../nfsc/index.ts';
+import { errnoText } from '../observe/errno-text.ts';
 import type { Log } from '../observe/log.ts';
 import type { VfsEvents } from '../vfs/events.ts';
 
@@ -58,7 +59,11 @@ export function logCache(log: Log): CacheEvents {
     notKept: (image, why) => log.warn('an image cannot be cached', { image, why }),
     disk({ state, errno, work }, was) {
       if (state === 'healthy') return log.info("the cache's disk is used again", { was });
-      log.warn("the cache's disk is not used as it should be", { state, errno, work });
+      log.warn("the cache's disk is not used as it should be", {
+        state,
+        work,
+        reason: errnoText(errno),
+      });
     },
     evicted: ({ freedBytes, extents, images }) =>
       log.debug('evicted from the cache', { freedBytes, extents, images }),

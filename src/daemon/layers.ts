@@ -20,6 +20,7 @@ import type { Log } from '../observe/log.ts';
 import { createFileSystem, type NfsFileSystem } from '../vfs/file-system.ts';
 import { ROOT_INO } from '../vfs/operations.ts';
 import type { Backing, ImageCache } from '../vfs/ports.ts';
+import { logChanges } from './changes-log.ts';
 import type { Controlled, ControlledCache } from './control/controlled.ts';
 import type { ControlServer } from './control/listen.ts';
 import { changesToKernel, logFileSystem, logServer, watchServer } from './events.ts';
@@ -30,8 +31,16 @@ import { behindRecord } from './mount-record.ts';
 import { type Reached, reach } from './reach.ts';
 import { measureRoundTrip } from './read-ahead.ts';
 import { snapshot } from './snapshot.ts';
+import { removeStaleSockets } from './stale-sockets.ts';
 import { ServerStatistics } from './statistics.ts';
 import { vfsOptionsOf } from './translate.ts';
+
+export interface Totals {
+  readonly serverBytes: number;
+  readonly cacheBytes: number;
+  readonly zeroBytes: number;
+  readonly writtenBytes: number;
+}
 
 export class Layers {
   readonly fileSystem: NfsFileSystem;
@@ -124,14 +133,31 @@ export class Layers {
     return this.fileSystem.figures().heldBytes;
   }
 
+  /** Bytes that programs were given, by where they came from, and that the server took. */
+  get totals(): Totals {
+    const server = this.#statistics.figures();
+    const counts = this.#reached.cache?.figures().counts;
+    return {
+      serverBytes: counts?.serverBytes ?? server.readBytes,
+      cacheBytes: counts?.cacheBytes ?? 0,
+      zeroBytes: counts?.zeroBytes ?? 0,
+      writtenBytes: server.writtenBytes,
+    };
+  }
+
   /** Serves the control socket; `state` is asked for how the mount is. Without it the mount goes on. */
   async listen(state: () => LifeState): Promise<void> {
     const { listen, controlledCache } = await loadControl();
     const { cache } = this.#reached;
-    const controlled = this.#controlled(state, cache && controlledCache(cache));
+    const asked = this.#controlled(state, cache && controlledCache(cache));
+    const controlled = logChanges(asked, this.#log);
     const listening = await listen(controlled, this.#plan.socket, this.#log);
     if (listening.ok) this.#control = listening.value;
     else this.#log.warn('there is no control socket', { reason: listening.error });
+    void removeStaleSockets(this.#plan.socket).then((removed) => {
+      if (removed > 0)
+        this.#log.info('control sockets of killed daemons were removed', { removed });
+    });
   }
 
   /** From now on there is a kernel to be told. */

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { err, type Result } from '../base/result.ts';
 import type { ExportRefusal, LockHolder } from '../cache/export-directory.ts';
 import { mountAt } from '../fuse/mountinfo.ts';
+import { notLocal } from './cache-disk.ts';
 import type { MountFailure } from './mount-failure.ts';
 import { liesBeneath } from './mountpoint.ts';
 
@@ -28,6 +29,8 @@ export interface Opening<T> {
   readonly mountpoint: string;
   /** Tries once. */
   open(): Promise<Result<T, ExportRefusal>>;
+  /** Why the directory is no place for a cache. Replaced by tests. */
+  notLocal?(directory: string): Promise<string | undefined>;
   /** Asks the holder of the lock file to let go. Replaced by tests. */
   askToLetGo?(holder: LockHolder, directory: string): Promise<void>;
 }
@@ -38,6 +41,8 @@ export async function openCache<T>(opening: Opening<T>): Promise<Result<T, Mount
   if (liesBeneath(directory, mountpoint)) {
     return err({ kind: 'cache', fault: 'inside', directory, message: mountpoint });
   }
+  const elsewhere = await (opening.notLocal ?? notLocal)(directory);
+  if (elsewhere !== undefined) return unusable(directory, elsewhere);
   const startMs = performance.now();
   let asked = false;
   for (;;) {

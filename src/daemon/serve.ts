@@ -3,7 +3,7 @@
  */
 import { formatSource } from '../config/mount-source.ts';
 import { type LogSink, openLog } from '../observe/log.ts';
-import type { MountFailure } from './mount-failure.ts';
+import { type MountFailure, reasonOf } from './mount-failure.ts';
 import type { LogPlan, MountPlan } from './mount-plan.ts';
 import { liesBeneath } from './mountpoint.ts';
 import { Session, type SessionEnd, type SessionHooks } from './session.ts';
@@ -38,7 +38,7 @@ export async function serve(
     if (!started.ok) {
       // On the terminal the command's own sentence says it.
       if (plan.log.file !== undefined)
-        opened.error('not mounted', { reason: messageOf(started.error) });
+        opened.error('not mounted', { reason: reasonOf(started.error) });
       return { kind: 'failed', failure: started.error };
     }
     hooks.ready();
@@ -87,8 +87,4 @@ function listen(session: Session, log: LogSink): () => void {
     process.off('SIGUSR1', writeBack).off('SIGUSR2', flush);
     process.off('uncaughtException', fault).off('unhandledRejection', fault);
   };
-}
-
-function messageOf(failure: MountFailure): string {
-  return 'message' in failure ? failure.message : failure.kind;
 }

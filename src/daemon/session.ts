@@ -257,7 +257,7 @@ export class Session {
       this.#log.warn('the server was not told of the unmount', { reason: told.error.message });
     }
     if (this.#isEnded()) return; // another way was faster
-    this.#log.info('unmounted', { source: this.#source });
+    this.#log.info('unmounted', { source: this.#source, ...layers?.totals });
     this.#enter('settled');
   }
 

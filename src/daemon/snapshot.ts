@@ -9,6 +9,7 @@ import { formatSource } from '../config/mount-source.ts';
 import { packageVersion } from '../config/version.ts';
 import type { Mounted } from '../fuse/transport.ts';
 import type { Nfs3Client } from '../nfsc/index.ts';
+import { errnoText } from '../observe/errno-text.ts';
 import type { EventLoopDelay } from '../observe/event-loop-delay.ts';
 import type { SessionSnapshot } from './control/controlled.ts';
 import type { LifeState } from './life.ts';
@@ -86,7 +87,7 @@ function cacheOf(figures: CacheFigures): SessionSnapshot['cache'] {
   const { directory, disk, space, counts, evicted } = figures;
   return {
     directory,
-    state: disk.state === 'healthy' ? 'good' : `${disk.state} (errno ${disk.errno})`,
+    state: disk.state === 'healthy' ? 'good' : `${disk.state} (${errnoText(disk.errno)})`,
     allocatedBytes: space.usedBytes,
     limitBytes: space.limitBytes,
     freeBytes: space.availableBytes,

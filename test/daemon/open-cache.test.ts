@@ -55,6 +55,14 @@ describe('the cache of an export', () => {
     assert.equal(inside.tries(), 0);
   });
 
+  it('is not opened on a file system that is none of this host', async () => {
+    const there = { ...opening([]), notLocal: async () => 'it is on NFS' };
+    const opened = await openCache(there);
+    assert.ok(!opened.ok && opened.error.kind === 'cache' && opened.error.fault === 'unusable');
+    assert.equal(opened.error.message, 'it is on NFS');
+    assert.equal(there.tries(), 0);
+  });
+
   it('is refused at once where a disk or an owner is in the way', async () => {
     const error = { errno: 'EROFS', code: 'LOCAL', operation: 'open', message: 'no' } as const;
     const attempt = opening([{ kind: 'refused', error, message: 'a read-only disk' }]);
