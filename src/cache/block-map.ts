@@ -157,6 +157,15 @@ export class BlockMap {
     return count;
   }
 
+  /** Bytes of the present pages of [startPage, endPage): of the last page only those of the file. */
+  presentBytes(startPage = 0, endPage = this.pageCount): number {
+    const pages = this.countPresent(startPage, Math.min(endPage, this.pageCount));
+    const last = this.pageCount - 1;
+    const hasLast = startPage <= last && last < endPage && this.isPresent(last, this.pageCount);
+    const behindEnd = hasLast ? this.pageCount * PAGE_BYTES - this.#sizeBytes : 0;
+    return pages * PAGE_BYTES - behindEnd;
+  }
+
   /**
    * Marks [startPage, endPage), all of them absent, as present: to be called only when their bytes
    * are in the file (C1). `sums` are those that `FileIo.store` answered for just these bytes.

@@ -72,6 +72,12 @@ export interface CacheParts {
   readonly storing: { bytes: number };
   /** An image may have become complete, or has to be looked at again before it is trusted. */
   verifyLater(content: ImageContent): void;
+  /** Evicts at least so many bytes, if so many may go. The bytes that went. */
+  makeRoom(bytes: number): Promise<number>;
+  /** Evicted since the start. */
+  evictedBytes(): number;
+  /** What the pinned images take, open or not. */
+  pinnedBytes(): Promise<number>;
   /** Something may be evicted that could not before. */
   mayEvictAgain(): void;
 }

@@ -195,6 +195,9 @@ export class DiskCache implements ImageCache {
       counts: noCounts(),
       storing: { bytes: 0 },
       verifyLater: (content) => this.#verifyLater(content),
+      makeRoom: (bytes) => this.#eviction.makeRoom(bytes),
+      evictedBytes: () => this.#eviction.totals.freedBytes,
+      pinnedBytes: () => this.#pinnedBytes(),
       mayEvictAgain: () => this.#eviction.mayGoAgain(),
     };
     this.#catalogue = new Catalogue({
@@ -483,6 +486,14 @@ export class DiskCache implements ImageCache {
     const { state, lastUsedMs } = content.directory;
     const line = { path, sizeBytes, presentBytes, pinned, lastUsedMs, state };
     return image.opens === 0 ? { ...line, idle: true as const } : line;
+  }
+
+  async #pinnedBytes(): Promise<number> {
+    const { space } = this.#parts;
+    const open = [...this.#images.values()].filter((image) => image.content?.pinned === true);
+    const closed = (await this.#catalogue.closed()).filter((image) => image.pinned);
+    const names = [...open.map((image) => image.fileId), ...closed.map(({ name }) => name)];
+    return names.reduce((sum, name) => sum + space.allocatedBytes(name), 0);
   }
 
   #diskChanged(report: DiskReport, was: DiskReport['state']): void {

@@ -50,6 +50,14 @@ export interface WarmOptions {
 const MAX_ROUNDS = 8;
 /** So does one that has fetched its pages so often, and could not keep them. */
 const MAX_FETCHES = 2;
+/** One may have ended just when it was asked; after so many in a row nothing may go. */
+const MAX_VAIN_EVICTIONS = 2;
+/** And so long a full disk is waited for. */
+const MAX_PAUSES = 20;
+const PAUSE_MS = 500;
+/** So often a warming goes back for what was evicted behind it: then it is larger than the cache. */
+const MAX_RETURNS = 3;
+const MIB = 1024 * 1024;
 /** Pieces of a stream that are looked at in one go, when all of them are present already. */
 const MAX_LOOKS = 64;
 
@@ -100,14 +108,19 @@ export class ImageReads {
     return count;
   }
 
-  /** Fetches what is absent of the range, behind everything else. Answers the bytes fetched. */
+  /**
+   * Fetches what is absent of the range, behind everything else. Answers the bytes fetched. Where
+   * the cache is full it waits for eviction. Err: ENOSPC, the range does not fit beside what must
+   * not go; EIO, the cache's disk cannot be used; EINTR, stopped; or what the server said.
+   */
   warm(offset: number, length: number, options: WarmOptions): Promise<Result<number, FsError>> {
     return new Promise((resolve) => {
-      const warming = new Warming(this, offset, length, options, (outcome) => {
+      const warming = new Warming(this, this.#parts, offset, length, options, (outcome) => {
         this.#parts.queue.drop(warming);
         resolve(outcome);
       });
-      warming.start(this.#parts);
+      this.#host.content?.uses.touch(offset, length);
+      warming.start();
     });
   }
 
@@ -144,6 +157,44 @@ export class ImageReads {
       at = absent.end;
     }
     return { fills, bytes, next: end };
+  }
+
+  /** The first page of the range that is neither present nor on its way nor being changed. */
+  firstMissing({ start, end }: PageRange): number | undefined {
+    const { content } = this.#host;
+    const runs = content?.map.absentRuns(start, end) ?? [];
+    for (const run of runs) {
+      for (const gap of without(run, content?.fills.within(run) ?? [])) {
+        if (!this.#host.isChanging(gap)) return gap.start;
+      }
+    }
+    return undefined;
+  }
+
+  /** Is a fetch of so many bytes worth being stored? */
+  mayStore(bytes: number): boolean {
+    return this.#host.content?.mayStore(bytes) ?? false;
+  }
+
+  /** Waits until `bytes` more can be kept. Why they cannot; undefined: they can. */
+  async makeRoom(bytes: number): Promise<'no content' | 'disk' | 'full' | undefined> {
+    const { health, space, storing } = this.#parts;
+    let pauses = 0;
+    for (let vain = 0; vain < MAX_VAIN_EVICTIONS; ) {
+      if (this.#host.renewal !== undefined) await this.#host.renewal;
+      const { content } = this.#host;
+      if (content === undefined || content.retired) return 'no content';
+      if (content.mayStore(bytes)) return undefined;
+      if (!health.mayStore) {
+        // Of a full disk the cache gives up a part by itself, and tries it then.
+        if (health.report().state === 'failing' || ++pauses > MAX_PAUSES) return 'disk';
+        await new Promise<void>((resolve) => void this.#parts.clock.after(PAUSE_MS, resolve));
+        continue;
+      }
+      const missing = Math.max(space.missingBytes(bytes + storing.bytes), PAGE_BYTES);
+      vain = (await this.#parts.makeRoom(missing)) > 0 ? 0 : vain + 1;
+    }
+    return 'full';
   }
 
   #isServable(content: ImageContent, offset: number, length: number): boolean {
@@ -338,45 +389,70 @@ export class ImageReads {
   }
 }
 
-/** Fetches a range in the background, a piece at a time. */
+/**
+ * Fetches a range in the background, a piece at a time.
+ *
+ *   fetching --nothing more can be kept--> waiting for eviction --room--> fetching
+ *      ^  |                                        '--nothing may go--> ENOSPC
+ *      |  '--all asked for, and settled--> the end
+ *      '--eviction took some of it: back there, a few times, then ENOSPC
+ *
+ * What it has fetched was used last: once eviction takes that, there is nothing colder to go.
+ */
 class Warming implements PieceTaker {
   readonly #reads: ImageReads;
+  readonly #parts: CacheParts;
   readonly #range: PageRange;
   readonly #options: WarmOptions;
   readonly #ended: (outcome: Result<number, FsError>) => void;
   #next: number;
-  #inFlight = 0;
+  /** Where `#next` was at most. */
+  #furthest: number;
+  #evictedBytes: number;
+  #returns = 0;
+  #inFlightBytes = 0;
   #fetchedBytes = 0;
+  #makesRoom = false;
   #over = false;
 
   constructor(
     reads: ImageReads,
+    parts: CacheParts,
     offset: number,
     length: number,
     options: WarmOptions,
     ended: (outcome: Result<number, FsError>) => void,
   ) {
     this.#reads = reads;
+    this.#parts = parts;
     this.#range = pagesOf(offset, length);
     this.#next = this.#range.start;
+    this.#furthest = this.#next;
+    this.#evictedBytes = parts.evictedBytes();
     this.#options = options;
     this.#ended = ended;
   }
 
-  start(parts: CacheParts): void {
+  start(): void {
     this.#options.signal?.addEventListener('abort', () => this.#stop(), { once: true });
     if (this.#options.signal?.aborted === true) this.#stop();
     else if (this.#next >= this.#range.end) this.#end(ok(0));
-    else parts.queue.want(this, 'background');
+    else this.#parts.queue.want(this, 'background');
   }
 
   take(maxBytes: number): number {
-    if (this.#over) return 0;
+    if (this.#over || this.#makesRoom) return 0;
+    this.#goBack();
+    if (this.#over || this.#next >= this.#range.end) return 0;
     const { as } = this.#options;
     const rest = { start: this.#next, end: this.#range.end };
+    if (this.#inFlightBytes > 0 && !this.#reads.mayStore(maxBytes + this.#inFlightBytes)) {
+      // What is on its way needs its room as well: when it has come we know more (`#wait`).
+      return 0;
+    }
     const begun = this.#reads.beginAbsent(rest, as, 'background', maxBytes);
     if (begun === undefined) {
-      this.#end(err(localError('ENOSPC', 'warm', 'warm: the cache can keep nothing more now')));
+      void this.#makeRoom(maxBytes);
       return 0;
     }
     this.#next = Math.max(begun.next, this.#next);
@@ -387,19 +463,66 @@ class Warming implements PieceTaker {
   }
 
   async #wait(fill: Fill): Promise<void> {
-    this.#inFlight++;
+    const bytes = (fill.end - fill.start) * PAGE_BYTES;
+    this.#inFlightBytes += bytes;
     await fill.settled;
-    this.#inFlight--;
+    this.#inFlightBytes -= bytes;
     if (fill.error !== undefined) this.#end(err(fill.error));
-    else this.#fetchedBytes += (fill.end - fill.start) * PAGE_BYTES;
+    else this.#fetchedBytes += bytes;
     this.#progress();
+    if (!this.#over && !this.#makesRoom) this.#parts.queue.want(this, 'background');
+  }
+
+  async #makeRoom(bytes: number): Promise<void> {
+    this.#makesRoom = true;
+    const why = await this.#reads.makeRoom(bytes);
+    this.#makesRoom = false;
+    if (this.#over) return;
+    if (why === undefined) this.#parts.queue.want(this, 'background');
+    else if (why === 'full') await this.#endFull();
+    else this.#end(err(localError('EIO', 'warm', 'warm: nothing can be kept of it now')));
+  }
+
+  /** To what was evicted behind it. */
+  #goBack(): void {
+    const evictedBytes = this.#parts.evictedBytes();
+    // At the end also to what came when there was no room for it.
+    const isRefused = this.#next >= this.#range.end && !this.#reads.mayStore(PAGE_BYTES);
+    if (evictedBytes === this.#evictedBytes && !isRefused) return;
+    this.#evictedBytes = evictedBytes;
+    const missing = this.#reads.firstMissing({ start: this.#range.start, end: this.#next });
+    if (missing === undefined) return;
+    this.#next = missing;
+    this.#returns++;
+    if (this.#returns > MAX_RETURNS) void this.#endFull();
   }
 
   #progress(): void {
-    if (this.#over) return;
+    if (this.#over || this.#makesRoom) return;
     const { start, end } = this.#range;
-    this.#options.onProgress?.((this.#next - start) * PAGE_BYTES, (end - start) * PAGE_BYTES);
-    if (this.#next >= end && this.#inFlight === 0) this.#end(ok(this.#fetchedBytes));
+    if (this.#next >= end && this.#inFlightBytes === 0) {
+      this.#goBack();
+      if (this.#over || this.#makesRoom) return;
+      if (this.#next < end) {
+        this.#parts.queue.want(this, 'background');
+        return;
+      }
+    }
+    this.#furthest = Math.max(this.#furthest, this.#next);
+    const done = (this.#furthest - start) * PAGE_BYTES;
+    this.#options.onProgress?.(done, (end - start) * PAGE_BYTES);
+    if (this.#next >= end && this.#inFlightBytes === 0) this.#end(ok(this.#fetchedBytes));
+  }
+
+  async #endFull(): Promise<void> {
+    this.#makesRoom = true;
+    const { space } = this.#parts;
+    const wanted = (this.#range.end - this.#range.start) * PAGE_BYTES;
+    const pinned = mebibytes(await this.#parts.pinnedBytes());
+    const why =
+      `${mebibytes(wanted)} wanted, the limit is ${mebibytes(space.limitBytes)}, ` +
+      `${mebibytes(space.usedBytes)} are used and may not go, ${pinned} of them pinned`;
+    this.#end(err(localError('ENOSPC', 'warm', `warm: the cache is full: ${why}`)));
   }
 
   #stop(): void {
@@ -411,6 +534,10 @@ class Warming implements PieceTaker {
     this.#over = true;
     this.#ended(outcome);
   }
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.ceil(bytes / MIB)} MiB`;
 }
 
 /** [offset, offset + length) of what came: shorter where the file ends. */

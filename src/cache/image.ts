@@ -215,7 +215,7 @@ export class Image implements CachedImage {
       fileId: this.fileId,
       path: this.path,
       sizeBytes: content?.map.sizeBytes ?? this.#attributes.size,
-      presentBytes: content === undefined ? 0 : content.map.presentPages * PAGE_BYTES,
+      presentBytes: content?.map.presentBytes() ?? 0,
       allocatedBytes: this.#parts.space.allocatedBytes(this.fileId),
       complete: content?.map.complete ?? false,
       verified: content?.verification.isDone ?? false,
@@ -556,11 +556,10 @@ export class Image implements CachedImage {
 
   #counted(offset: number, length: number): { presentBytes: number; absentBytes: number } {
     const { start, end } = pagesOf(offset, length);
-    const present = this.#content?.map.countPresent(start, end) ?? 0;
-    return {
-      presentBytes: present * PAGE_BYTES,
-      absentBytes: (end - start - present) * PAGE_BYTES,
-    };
+    const size = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    const presentBytes = this.#content?.map.presentBytes(start, end) ?? 0;
+    const allBytes = Math.max(Math.min(end * PAGE_BYTES, size) - start * PAGE_BYTES, 0);
+    return { presentBytes, absentBytes: allBytes - presentBytes };
   }
 
   #nowMs(): number {

@@ -11,7 +11,7 @@ import { Errno } from '../errors/errno.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import type { Attributes } from '../vfs/ports.ts';
 import type { ExportDirectory } from './export-directory.ts';
-import { type FileIo, PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
+import { type FileIo, PAGES_PER_BLOCK } from './file-io.ts';
 import { ImageDirectory } from './image-directory.ts';
 import type { ImageInfo } from './info-file.ts';
 import { localFailure } from './local-failure.ts';
@@ -42,23 +42,23 @@ export async function verifyBlocks(
 ): Promise<Result<{ damagedBytes: number }, FsError>> {
   const { map } = image;
   let damagedBytes = 0;
-  let pages = 0;
+  let checkedBytes = 0;
   for (let first = 0; first < map.blockCount; first += BLOCKS_AT_ONCE) {
     if (signal?.aborted === true) break;
     const end = Math.min(first + BLOCKS_AT_ONCE, map.blockCount);
-    const present = map.countPresent(first * PAGES_PER_BLOCK, pageEnd(image, end));
+    const present = map.presentBytes(first * PAGES_PER_BLOCK, pageEnd(image, end));
     if (present === 0) continue;
     const masks = Uint16Array.from({ length: end - first }, (_, i) => map.mask(first + i));
     const sums = await readableSums(io, image.dataFd, first, masks);
     if (!sums.ok) return err(localFailure(sums.error, 'read', image.fileId));
     for (const [i, mask] of masks.entries()) {
       if (mask === 0 || map.sum(first + i) === sums.value[i]) continue;
-      damagedBytes += map.countPresent(...blockPages(image, first + i)) * PAGE_BYTES;
+      damagedBytes += map.presentBytes(...blockPages(image, first + i));
       const cleared = await clearBlock(image, first + i);
       if (cleared !== 0) return err(localFailure(cleared, 'clear', image.fileId));
     }
-    pages += present;
-    checked(pages * PAGE_BYTES);
+    checkedBytes += present;
+    checked(checkedBytes);
   }
   return ok({ damagedBytes });
 }

@@ -1,6 +1,9 @@
 /**
  * `FileIo` on the addon's threads: tickets, and the memory that goes with them.
  *
+ * What goes into one file goes in one at a time: Linux locks the file for each write, and threads
+ * that wait for that lock burn a core each.
+ *
  * A Buffer that a thread uses is held by its ticket, so it is not collected before its time. When
  * the disk hangs at the end, it is held for as long as the process lives.
  */
@@ -40,6 +43,8 @@ export class NativeFileIo implements FileIo {
   readonly #files: BindingFiles;
   readonly #tickets = new Map<number, Ticket>();
   #nextTicket = 1;
+  /** By file: what is being stored last. */
+  readonly #lastStores = new Map<number, Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
   /** Starts the threads; or a sentence that says why there is no addon and what to do. */
@@ -63,9 +68,13 @@ export class NativeFileIo implements FileIo {
     const blocks =
       bytes.length === 0 ? 0 : blockAt(offset + bytes.length - 1) - blockAt(offset) + 1;
     const sums = new Uint32Array(blocks);
-    const { errno } = await this.#ask([bytes, sums], (ticket) =>
+    const before = this.#lastStores.get(fd);
+    const stored = this.#storeAfter(before, [bytes, sums], (ticket) =>
       this.#files.store(fd, offset, bytes, holes === 'punch', sums, ticket),
     );
+    this.#lastStores.set(fd, stored);
+    const { errno } = await stored;
+    if (this.#lastStores.get(fd) === stored) this.#lastStores.delete(fd);
     return { errno, sums };
   }
 
@@ -126,6 +135,15 @@ export class NativeFileIo implements FileIo {
   close(): Promise<void> {
     this.#closing ??= this.#stop();
     return this.#closing;
+  }
+
+  async #storeAfter(
+    before: Promise<unknown> | undefined,
+    held: readonly ArrayBufferView[],
+    begin: (ticket: number) => void,
+  ): Promise<Outcome> {
+    if (before !== undefined) await before;
+    return this.#ask(held, begin);
   }
 
   #ask(held: readonly ArrayBufferView[], begin: (ticket: number) => void): Promise<Outcome> {

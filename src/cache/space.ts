@@ -133,10 +133,14 @@ export class Space {
 
   /** May `bytes` more be stored? A full cache stores nothing until eviction has made room. */
   hasRoom(bytes: number): boolean {
-    return (
-      this.usedBytes + bytes <= this.limitBytes &&
-      this.availableBytes - bytes >= this.freeFloorBytes
-    );
+    return this.missingBytes(bytes) === 0;
+  }
+
+  /** What has to go before `bytes` more can be stored; 0: nothing. */
+  missingBytes(bytes: number): number {
+    const overLimit = this.usedBytes + bytes - this.limitBytes;
+    const belowFloor = this.freeFloorBytes - (this.availableBytes - bytes);
+    return Math.max(overLimit, belowFloor, 0);
   }
 
   /** `bytes` are being stored in an image. Not more often than once a store. */

@@ -153,7 +153,8 @@ export class Verification {
         continue;
       }
       counts.damagedBlocks++;
-      this.#file.damaged(block * BLOCK_BYTES, BLOCK_BYTES);
+      const start = block * BLOCK_BYTES;
+      this.#file.damaged(start, Math.min(BLOCK_BYTES, map.sizeBytes - start));
       await this.#file.removeBlocks({
         start: block * PAGES_PER_BLOCK,
         end: Math.min((block + 1) * PAGES_PER_BLOCK, map.pageCount),

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import { describe, it } from 'node:test';
-import type { HandleId } from '../../src/base/brand.ts';
+import type { FileHandle, HandleId } from '../../src/base/brand.ts';
 import { BLOCK_BYTES, PAGE_BYTES } from '../../src/cache/file-io.ts';
+import type { Image } from '../../src/cache/image.ts';
 import { MemorySource, settled } from './memory-source.ts';
 import { firstReader, nextBoot, someone, World } from './memory-world.ts';
 
@@ -500,6 +501,98 @@ describe('warming', () => {
     const more = one.image.warm({ offset: 0, length: 8 * MiB }, { as: someone });
     assert.ok((await one.until(more)).ok);
     assert.equal(fetchedBytes(one), 8 * MiB);
+    await one.close();
+  });
+});
+
+describe('warming near the limit', () => {
+  const otherFile = Buffer.from('0f0f', 'hex') as FileHandle;
+
+  /** A cache of `limitBytes` in which another file of 4 MiB is kept, closed or open. */
+  async function crowded(sizeBytes: number, limitBytes: number, pinned = false): Promise<World> {
+    const sizes = new Map<string, () => number>();
+    const one = await World.open(new MemorySource(randomBytes(sizeBytes)), {
+      size: { bytes: limitBytes },
+      imageBytes: (id) => sizes.get(id)?.() ?? 0,
+    });
+    const { image } = one;
+    sizes.set(image.fileId, () => image.report().presentBytes);
+    const source = new MemorySource(randomBytes(4 * MiB));
+    const content = { ...source.attributesNow(), fileid: 77n };
+    const other = (await one.until(one.cache.open(otherFile, content, source))) as Image;
+    sizes.set(other.fileId, () => other.report().presentBytes);
+    const all = { offset: 0, length: 4 * MiB };
+    const outcome = await one.until(other.warm(all, { as: someone }));
+    assert.ok(outcome.ok, JSON.stringify(outcome));
+    if (pinned) await one.until(other.setPinned(true));
+    one.clock.advance(5_000);
+    return one;
+  }
+
+  it('waits until colder ones are evicted, and has all in the end', async () => {
+    const one = await crowded(6 * MiB, 8 * MiB);
+    const all = { offset: 0, length: 6 * MiB };
+    const outcome = await one.until(one.image.warm(all, { as: someone }));
+    assert.ok(outcome.ok, JSON.stringify(outcome));
+    assert.deepEqual([outcome.value.presentBytes, outcome.value.absentBytes], [6 * MiB, 0]);
+    assert.ok(one.cache.figures().evicted.freedBytes > 0);
+    await one.close();
+  });
+
+  it('fails with the numbers when nothing may go', async () => {
+    const one = await crowded(6 * MiB, 8 * MiB, true);
+    const all = { offset: 0, length: 6 * MiB };
+    const outcome = await one.until(one.image.warm(all, { as: someone }));
+    assert.ok(!outcome.ok && outcome.error.errno === 'ENOSPC', JSON.stringify(outcome));
+    assert.match(
+      outcome.error.message,
+      /6 MiB wanted, the limit is 8 MiB, .* 4 MiB of them pinned/,
+    );
+    await one.close();
+  });
+
+  it('fails when the range is larger than the cache, soon after it is full', async () => {
+    const one = await crowded(64 * MiB, 12 * MiB);
+    const all = { offset: 0, length: 64 * MiB };
+    const outcome = await one.until(one.image.warm(all, { as: someone }));
+    assert.ok(!outcome.ok && outcome.error.errno === 'ENOSPC', JSON.stringify(outcome));
+    assert.ok(fetchedBytes(one) < 40 * MiB, `${fetchedBytes(one)}`);
+    await one.close();
+  });
+});
+
+describe('figures', () => {
+  it('are of bytes of the file, not of whole pages', async () => {
+    const one = await world(6);
+    await one.readNow(0, 6);
+    await one.run();
+    const all = { offset: 0, length: 6 };
+    const warmed = await one.until(one.image.warm(all, { as: someone }));
+    assert.ok(warmed.ok);
+    const { presentBytes, absentBytes } = warmed.value;
+    assert.deepEqual([presentBytes, absentBytes, one.image.report().presentBytes], [6, 0, 6]);
+    const { fileId } = one.image;
+    const verified = await one.until(one.cache.verify(fileId));
+    assert.deepEqual(verified, { ok: true, value: { checkedBytes: 6, damagedBytes: 0 } });
+    const listed = await one.until(one.cache.list());
+    assert.ok(listed.ok);
+    assert.deepEqual(
+      listed.value.map((line) => [line.presentBytes, line.complete]),
+      [[6, true]],
+    );
+    await one.close();
+  });
+
+  it('of the last page alone are of what lies in it', async () => {
+    const one = await world(2 * PAGE_BYTES + 6);
+    await one.readNow(2 * PAGE_BYTES, 6);
+    await one.run();
+    assert.equal(one.image.report().presentBytes, 6);
+    const first = one.image.warm({ offset: 0, length: 1 }, { as: someone });
+    const warmed = await one.until(first);
+    assert.ok(warmed.ok);
+    assert.deepEqual([warmed.value.presentBytes, warmed.value.absentBytes], [PAGE_BYTES, 0]);
+    assert.equal(one.image.report().presentBytes, PAGE_BYTES + 6);
     await one.close();
   });
 });

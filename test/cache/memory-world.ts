@@ -50,7 +50,7 @@ export interface WorldOptions {
   readonly bootId?: string;
   readonly size?: Amount;
   /** What the disk says that the image takes. */
-  readonly imageBytes?: () => number;
+  readonly imageBytes?: (id: string) => number;
 }
 
 export class World {
@@ -77,7 +77,7 @@ export class World {
     this.#bootId = options.bootId ?? thisBoot;
     this.#size = options.size ?? { bytes: 2 ** 40 };
     const { imageBytes = () => 0 } = options;
-    this.#sizes = { ...unlimited, image: () => Promise.resolve(imageBytes()) };
+    this.#sizes = { ...unlimited, image: (id) => Promise.resolve(imageBytes(id)) };
   }
 
   static async open(source: MemorySource, options: WorldOptions = {}): Promise<World> {

@@ -126,7 +126,7 @@ describe('the cache while no daemon runs', () => {
         { ...report, checkedBytes: 0 },
         { images: 2, checkedBytes: 0, damagedBytes: 0, damaged: [], setAside: [] },
       );
-      assert.equal(report.checkedBytes, 2 * PAGES * PAGE_BYTES);
+      assert.equal(report.checkedBytes, 2 * BYTES);
       assert.deepEqual(
         seen,
         seen.toSorted((a, b) => a - b),
