@@ -156,7 +156,7 @@ export class Layers {
     else this.#log.warn('there is no control socket', { reason: listening.error });
     void removeStaleSockets(this.#plan.socket).then((removed) => {
       if (removed > 0)
-        this.#log.info('control sockets of killed daemons were removed', { removed });
+        this.#log.debug('control sockets of killed daemons were removed', { removed });
     });
   }
 

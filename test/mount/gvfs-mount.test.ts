@@ -94,6 +94,9 @@ describe('in the background', () => {
     await children.run('fusermount3', ['-u', mountpoint]);
     await until(() => daemons().length === 0, 'the daemon has ended');
     assert.deepEqual(messages(), ['mounted', 'unmounted']);
+    const { serverBytes, writtenBytes } = JSON.parse(read(log).trim().split('\n').at(-1) ?? '');
+    assert.ok(serverBytes >= 'content\n'.length, `${serverBytes} bytes from the server`);
+    assert.equal(writtenBytes, 0);
   });
 
   it('tells the server of the mount and of the unmount', async () => {
