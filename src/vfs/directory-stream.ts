@@ -117,6 +117,8 @@ export class DirectoryStream {
 
   async #readPage(): Outcome<void> {
     if (this.#cookie === 0n && this.#given === undefined) {
+      // What was closed before is gone from the listing, though its REMOVE may still be under way.
+      await Promise.all(this.#directory.removals);
       this.#changesBegun = this.#directory.attributes.changesBegun;
       this.#version = undefined;
     }

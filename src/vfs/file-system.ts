@@ -67,6 +67,8 @@ export interface NfsFileSystem extends FileSystem {
   locate(as: Credentials, path: readonly Name[]): Outcome<Located>;
   /** Runs `use` with the file's image open, if `as` may read the file. */
   withImage<T>(as: Credentials, ino: Ino, use: (image: CachedImage) => Promise<T>): Outcome<T>;
+  /** Where an inode is, as `openFiles` says it; undefined: nobody knows it. */
+  pathOf(ino: Ino): string | undefined;
   /** What programs have open. */
   openFiles(): OpenFileLine[];
 }
@@ -308,6 +310,10 @@ export function createFileSystem(
         return wrong?.ok === false ? Promise.resolve(wrong) : locate(state, as, path);
       }),
     withImage: (as, ino, use) => on(ino, 'image', (inode) => withImage(state, as, inode, use)),
+    pathOf: (ino) => {
+      const inode = state.inodes.get(ino);
+      return inode === undefined ? undefined : state.pathText(inode);
+    },
     openFiles: () => openFiles(state),
   };
 }

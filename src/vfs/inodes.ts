@@ -46,6 +46,8 @@ export interface Inode {
   /** A name that led here: a hint, for people. */
   place: { readonly directory: Inode; readonly name: Name } | undefined;
   silly: SillyName | undefined;
+  /** Of a directory: hidden names in it that are on their way out. A listing waits for them. */
+  readonly removals: Set<Promise<void>>;
   /** While a name of it is being removed that nobody had open: who opens it now waits. */
   leaving: Promise<unknown> | undefined;
   /** The kernel's uncollected lookups. */
@@ -212,6 +214,7 @@ export class InodeTable {
       listing: undefined,
       place: undefined,
       silly: undefined,
+      removals: new Set(),
       leaving: undefined,
       lookups: 0,
       lookedUpMs: undefined,

@@ -12,7 +12,13 @@ export function closeInode(state: MountState, inode: Inode): void {
   if (inode.opens > 0) return;
   const { writes, silly } = inode;
   if (writes?.kept.isEmpty === false || silly !== undefined) {
-    state.inBackground(finish(state, inode));
+    const finishing = finish(state, inode);
+    state.inBackground(finishing);
+    if (silly !== undefined) {
+      const { removals } = silly.directory;
+      removals.add(finishing);
+      void finishing.finally(() => removals.delete(finishing));
+    }
   }
   state.inodes.settle(inode);
 }

@@ -458,6 +458,8 @@ describe('the daemon', () => {
     await mounted.open('/deep/disk', O_RDONLY);
     const [line] = mounted.fs.openFiles();
     assert.equal(line?.path, 'deep/disk');
+    assert.equal(mounted.fs.pathOf(line.ino), 'deep/disk');
+    assert.equal(mounted.fs.pathOf(4711 as never), undefined);
     assert.equal(line.sizeBytes, text.length);
     assert.deepEqual([line.readers, line.writers], [1, 1]);
     assert.equal(line.why, 'it can be written here');

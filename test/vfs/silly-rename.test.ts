@@ -45,6 +45,21 @@ describe('an open file', () => {
     }
   });
 
+  it('is not listed any more once it is closed', async () => {
+    const mounted = new Mounted();
+    const { fs, server } = mounted;
+    const { handle } = await mounted.create('/file');
+    value(await fs.unlink(by(alice), ROOT_INO, name('file')));
+    const removing = gate();
+    server.before = (call) => (call.procedure === 'remove' ? removing.opened : undefined);
+    fs.release(handle);
+    const directory = value(await fs.opendir(by(alice), ROOT_INO));
+    const listing = mounted.list(directory);
+    await settled();
+    removing.open();
+    assert.deepEqual((await listing).names, ['.', '..']);
+  });
+
   it('is removed at its last close, and not before', async () => {
     const mounted = new Mounted();
     const { fs, server } = mounted;
