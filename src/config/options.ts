@@ -189,7 +189,9 @@ export const optionTable = {
     value: { kind: 'path', of: 'directory' },
     default: undefined,
     defaultWords: '/var/cache/gvfs for root, $XDG_CACHE_HOME/gvfs for others',
-    doc: 'Directory of the cache, made where it is missing; open to nobody but who mounts',
+    doc:
+      'Directory of the cache, made where it is missing; open to nobody but who mounts, and on a ' +
+      'file system of this host: not NFS, SMB, AFS, Ceph or FUSE',
   },
   cachesize: {
     group: 'cache',
