@@ -68,6 +68,8 @@ export interface CacheParts {
   readonly space: Space;
   readonly events: CacheEvents;
   readonly counts: CacheCounts;
+  /** Bytes that came and wait to be stored: beyond it a read is answered without being kept. */
+  readonly maxBacklogBytes: number;
   /** Bytes being stored now: the disk does not count them yet. */
   readonly storing: { bytes: number };
   /** An image may have become complete, or has to be looked at again before it is trusted. */

@@ -61,6 +61,8 @@ export interface DiskCacheOptions {
   /** For tests: writes and removes a file of the cache's disk, and tells sizes of it. */
   readonly probe?: () => Promise<number>;
   readonly sizes?: DiskSizes;
+  /** For tests: see `CacheParts`. */
+  readonly maxBacklogBytes?: number;
 }
 
 export interface CacheFigures {
@@ -88,6 +90,8 @@ export interface CacheFigures {
 
 const IDLE_MS = 60_000;
 const IDLE_IMAGES = 64;
+/** Memory that a disk slower than the network may cost; long bursts fit in. */
+const MAX_BACKLOG_BYTES = 256 * 1024 * 1024;
 /** What a full disk is relieved of at once. */
 const ROOM_BYTES = 64 * 1024 * 1024;
 
@@ -193,6 +197,7 @@ export class DiskCache implements ImageCache {
       space,
       events,
       counts: noCounts(),
+      maxBacklogBytes: options.maxBacklogBytes ?? MAX_BACKLOG_BYTES,
       storing: { bytes: 0 },
       verifyLater: (content) => this.#verifyLater(content),
       makeRoom: (bytes) => this.#eviction.makeRoom(bytes),

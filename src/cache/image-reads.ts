@@ -13,7 +13,8 @@
  * C8  What is present needs no server.
  *
  * Whether anything can be kept is the disk's business, never a reader's: each failure of the disk
- * ends in a fetch.
+ * ends in a fetch. So does its slowness, once what waits for it takes too much memory: what is read
+ * then is not kept.
  */
 import type { HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
@@ -242,6 +243,7 @@ export class ImageReads {
       const [first] = absent;
       if (first === undefined) return ok(this.#fromFile(content, as, offset, length));
       if (!content.mayStore(length) || fetches >= MAX_FETCHES) break;
+      if (this.#isBehind(length) && !isOnItsWay(content, absent)) break;
       const { segments, own } = this.#fillsOf(content, absent, range, as, stream);
       if (own.size > 0) fetches++;
       const answer =
@@ -251,6 +253,11 @@ export class ImageReads {
       if (answer !== undefined) return answer;
     }
     return this.#alone(as, offset, length);
+  }
+
+  /** The disk is slower than the network: to keep more would take ever more memory. */
+  #isBehind(length: number): boolean {
+    return this.#parts.queue.heldBytes + length > this.#parts.maxBacklogBytes;
   }
 
   #isKept(content: ImageContent, offset: number, length: number): boolean {
@@ -538,6 +545,10 @@ class Warming implements PieceTaker {
 
 function mebibytes(bytes: number): string {
   return `${Math.ceil(bytes / MIB)} MiB`;
+}
+
+function isOnItsWay({ fills }: ImageContent, runs: readonly PageRange[]): boolean {
+  return runs.every((run) => without(run, fills.within(run)).length === 0);
 }
 
 /** [offset, offset + length) of what came: shorter where the file ends. */

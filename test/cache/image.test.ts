@@ -410,6 +410,27 @@ describe('a failing disk', () => {
     await one.close();
   });
 
+  it('that is slow costs a bounded amount of memory: what it cannot follow is not kept', async () => {
+    const one = await World.open(new MemorySource(randomBytes(2 * MiB)), {
+      maxBacklogBytes: 4 * BLOCK_BYTES,
+    });
+    one.gated.gates = one.gates;
+    for (let at = 0; at < 2 * MiB; at += BLOCK_BYTES) {
+      assert.equal(await one.read(at, BLOCK_BYTES, (at + 1) as HandleId), 'read');
+      assert.ok(one.source.heldBytes <= 5 * BLOCK_BYTES, `${one.source.heldBytes}`);
+    }
+    // What waits is answered from memory.
+    assert.equal(await one.read(0, BLOCK_BYTES), 'read');
+    assert.equal(fetchedBytes(one), 2 * MiB);
+    await one.run();
+    assert.equal(one.content.map.presentPages, (4 * BLOCK_BYTES) / PAGE_BYTES);
+    one.gated.gates = undefined;
+    await one.readNow(MiB, BLOCK_BYTES);
+    await one.run();
+    assert.equal(one.content.map.presentPages, (5 * BLOCK_BYTES) / PAGE_BYTES);
+    await one.close();
+  });
+
   it('that is full keeps what it has', async () => {
     const one = await whole(2 * BLOCK_BYTES);
     const two = await again(one, new MemorySource(one.source.bytes));

@@ -49,6 +49,7 @@ export interface WorldOptions {
   readonly disk?: PaperDisk;
   readonly bootId?: string;
   readonly size?: Amount;
+  readonly maxBacklogBytes?: number;
   /** What the disk says that the image takes. */
   readonly imageBytes?: (id: string) => number;
 }
@@ -64,6 +65,7 @@ export class World {
   readonly replies: HeldReply[] = [];
   readonly #bootId: string;
   readonly #size: Amount;
+  readonly #maxBacklogBytes: number;
   readonly #sizes: DiskSizes;
   readonly #watched = new Set<Watched>();
   #cache: DiskCache | undefined;
@@ -75,6 +77,7 @@ export class World {
     this.disk = options.disk ?? new PaperDisk();
     this.gated = new GatedIo(this.disk.io);
     this.#bootId = options.bootId ?? thisBoot;
+    this.#maxBacklogBytes = options.maxBacklogBytes ?? 2 ** 40;
     this.#size = options.size ?? { bytes: 2 ** 40 };
     const { imageBytes = () => 0 } = options;
     this.#sizes = { ...unlimited, image: (id) => Promise.resolve(imageBytes(id)) };
@@ -288,6 +291,7 @@ export class World {
         socket: '',
         pid: 1,
         size: this.#size,
+        maxBacklogBytes: this.#maxBacklogBytes,
         freeFloor: { bytes: 0 },
         clock: this.clock,
         io: this.gated.io,
