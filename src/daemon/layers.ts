@@ -17,6 +17,7 @@ import type { Mounted } from '../fuse/transport.ts';
 import type { MountError } from '../nfsc/index.ts';
 import { EventLoopDelay } from '../observe/event-loop-delay.ts';
 import type { Log } from '../observe/log.ts';
+import { printable } from '../observe/printable.ts';
 import { createFileSystem, type NfsFileSystem } from '../vfs/file-system.ts';
 import { ROOT_INO } from '../vfs/operations.ts';
 import type { Backing, ImageCache } from '../vfs/ports.ts';
@@ -93,9 +94,11 @@ export class Layers {
     const record = () => ({ known: client.known, roundTripMs: this.#roundTripMs });
     const images: ImageCache | undefined = cache && {
       open: (file, content, source) => cache.open(file, content, source),
+      isKept: (file) => cache.isKept(file),
       knowledge: behindRecord(cache.knowledge, record),
     };
     const beside = {
+      textOf: printable,
       ...(images === undefined ? {} : { cache: images }),
       ...(this.mayPassThrough ? { backing: this.#backing } : {}),
     };

@@ -34,6 +34,8 @@ export type SessionEnd = 'unmounted' | 'unsettled' | 'fault';
 const SETTLE_LIMIT_MS = 60_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
+/** For how long calls over the control socket may hold up the end. */
+const CONTROL_LIMIT_MS = 2_000;
 /** For the cache to be written down: a disk that hangs is not waited for. */
 const CACHE_LIMIT_MS = 10_000;
 
@@ -236,7 +238,8 @@ export class Session {
     const layers = this.#layers;
     layers?.draining();
     await this.#mounted?.abandon();
-    await layers?.closeControl();
+    // A call that hangs on the cache's disk must not hold up what was acknowledged.
+    await inTime(layers?.closeControl(), CONTROL_LIMIT_MS);
     const closing = layers?.fileSystem.close().catch((error: unknown) => this.fault(error));
     const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS;
     if (!(await inTime(closing, limitMs))) {
