@@ -10,20 +10,23 @@
  *     ctime. One sent after everything known is believed whatever it says: a server's clock may
  *     step back.
  * A3  Of local changes that overlap one another (WRITEs in flight together) the one with the
- *     newest ctime gives the attributes, and the size is the largest that any of them saw: their
+ *     newest ctime gives the attributes, and the size is the largest that any WRITE saw: their
  *     answers come in any order and must not shrink the file. What shrinks a file (SETATTR) never
- *     overlaps a WRITE: the inode's change lane sees to it.
+ *     overlaps a WRITE: the inode's change lane sees to it, and the size that it set is believed.
+ *     A change of mode, owner or times says nothing of the size, and all is asked for after it.
  * A4  A change whose answer says nothing of the file moves the known size at once, and the rest is
  *     asked for before it is shown again.
  * A5  A change is ours, and what is cached of the inode stays valid, only if the attributes just
  *     before it (wcc) are the known ones. Otherwise `contentVersion` moves: the names of a
  *     directory, the pages of a file are no longer believed.
  * A6  `othersVersion` moves only when another's change is proved: an answer that no call of ours
- *     explains, or attributes before a lone change of ours that are not the known ones. Of changes
- *     of ours that overlap nobody can tell whose it was: it counts as ours, as with Linux's client.
+ *     explains, or a bout of changes of ours (those that overlap, or a lone one) that began from
+ *     other attributes than the known ones: one of the bout must have found these (`before`).
+ *     What another changes while a bout lasts counts as ours, as with Linux's client.
  *     A change of ours that was answered without attributes explains all but another size.
- *     A rename, link or unlink of ours moves the ctime untold: the next answer with the known size
- *     and mtime is explained by it.
+ *     A rename or unlink of ours moves the ctime untold: the next answer with the known size and
+ *     mtime is explained by it. So is what a server that tells no `before` (none does of LINK) has
+ *     after a change that leaves both; after any other change the content is in doubt.
  * A7  A frozen inode stays what it was: its file is read as it was, and what the server has now is
  *     another inode's.
  *
@@ -61,6 +64,9 @@ export interface AttributeState {
   changedSerial: number;
   changesBegun: number;
   changesInFlight: number;
+  bout: Bout | undefined;
+  /** Whether nobody but us has changed it cannot be told: it is to be dropped at the next open. */
+  inDoubt: boolean;
   /** Moves when the content (bytes, names) may have changed otherwise than by us. */
   contentVersion: number;
   /** Moves when another has changed the inode for certain (A6). */
@@ -76,10 +82,35 @@ export interface AttributeState {
   frozen: boolean;
 }
 
-/** What a change did to the size, for servers that do not tell. */
-export interface SizeEffect {
+/** What a change did, for servers that do not tell. */
+export interface ChangeEffect {
+  /** The size that it set. */
   readonly size?: number;
+  /** The file reaches as far, at least. */
   readonly sizeAtLeast?: number;
+  /** What it left as it was, whether it was carried out or not. */
+  readonly keeps?: 'size' | 'size and mtime';
+}
+
+/** Changes of ours from when the first is sent until none is in flight. */
+interface Bout {
+  /** What was known, and how certain it was, when it began. */
+  readonly known: Attributes | undefined;
+  readonly unsure: boolean;
+  /** A call of ours moved the ctime untold, before it or meanwhile. */
+  ctimeMoved: boolean;
+  /** A `before` that is not what was known, if one was told at all; and whether one was. */
+  strange: WccAttributes | undefined;
+  toldBefore: boolean;
+  found: boolean;
+  /** The same but for the ctime. */
+  foundButCtime: boolean;
+  /** All who told no `before` keep size and mtime; one does; an `after` of theirs has others. */
+  keeps: boolean;
+  untold: boolean;
+  changed: WccAttributes | undefined;
+  /** Mode, owner or times were changed while something else was. */
+  mixed: boolean;
 }
 
 /** Who is to know of what the attributes tell. */
@@ -127,6 +158,8 @@ export class AttributeCache {
       changedSerial: 0,
       changesBegun: 0,
       changesInFlight: 0,
+      bout: undefined,
+      inDoubt: false,
       contentVersion: 0,
       othersVersion: 0,
       accessVersion: 0,
@@ -160,6 +193,7 @@ export class AttributeCache {
 
   /** A change of ours that tells nothing of the inode is about to move its ctime (A6). */
   ctimeMoves(state: AttributeState): void {
+    if (state.bout !== undefined) state.bout.ctimeMoved = true;
     state.ctimeMovedSerial = Number.POSITIVE_INFINITY;
   }
 
@@ -213,6 +247,7 @@ export class AttributeCache {
 
   /** To be called just before a call that changes the inode is sent; pairs with `endChange`. */
   beginChange(state: AttributeState): ChangeStamp {
+    state.bout ??= newBout(state);
     const alone = state.changesInFlight === 0;
     state.changesInFlight += 1;
     state.changesBegun += 1;
@@ -224,34 +259,77 @@ export class AttributeCache {
     state: AttributeState,
     change: ChangeStamp,
     wcc: WccData | undefined,
-    effect: SizeEffect = {},
+    effect: ChangeEffect = {},
   ): boolean {
-    assert(state.changesInFlight > 0, 'endChange without beginChange');
+    const { bout } = state;
+    assert(bout !== undefined, 'endChange without beginChange');
     state.changesInFlight -= 1;
     const alone = change.alone && change.changesBegun === state.changesBegun;
     const { known } = state;
-    const { before } = wcc ?? {};
+    const { before, after } = wcc ?? {};
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
-    if (alone && known !== undefined && before !== undefined && !ours) {
-      if (!isExplained(state, before, known)) {
-        this.#changedByOthers(state, before, known);
-      }
-    }
-    const after = wcc?.after;
+    takeInto(bout, wcc, effect, alone);
+    if (state.changesInFlight === 0) this.#judge(state, bout);
     if (after === undefined) {
       this.#applyBlindly(state, effect);
     } else if (known === undefined || alone) {
       this.#learn(state, after, change, ours);
-    } else if (after.ctimeNs > known.ctimeNs) {
-      this.#learn(state, { ...after, size: Math.max(after.size, known.size) }, change, false);
     } else {
-      state.contentVersion += 1;
-      if (after.size > known.size) state.known = { ...known, size: after.size };
+      this.#learnOverlapping(state, known, after, change, effect);
+    }
+    if (state.changesInFlight === 0) {
+      state.bout = undefined;
+      if (bout.mixed) this.expire(state);
     }
     this.#serial += 1;
     state.changedSerial = this.#serial;
     state.learnedSerial = this.#serial;
     return ours;
+  }
+
+  /** Somebody opens the file: what is in doubt counts as changed by others. */
+  resolveDoubt(state: AttributeState): void {
+    if (!state.inDoubt) return;
+    state.inDoubt = false;
+    state.contentVersion += 1;
+    state.othersVersion += 1;
+  }
+
+  /** A6, for changes of ours. */
+  #judge(state: AttributeState, bout: Bout): void {
+    const { known, strange, changed } = bout;
+    if (known === undefined) return;
+    if (bout.toldBefore) {
+      const isMoved = bout.ctimeMoved || bout.untold;
+      const isOurs = bout.found || (isMoved && bout.foundButCtime);
+      if (!isOurs && strange !== undefined) this.#changedByOthers(state, strange, known);
+    } else if (bout.keeps) {
+      if (changed !== undefined) this.#changedByOthers(state, changed, known);
+    } else if (known.type === 'regular' && this.#policy.session === 'shared') {
+      state.inDoubt = true;
+    }
+  }
+
+  /** A3 */
+  #learnOverlapping(
+    state: AttributeState,
+    known: Attributes,
+    after: Attributes,
+    change: ChangeStamp,
+    effect: ChangeEffect,
+  ): void {
+    const { keeps } = effect;
+    const isNewer = after.ctimeNs > known.ctimeNs;
+    const mayWriteMore = keeps === undefined && effect.size === undefined;
+    const size = effect.size ?? (mayWriteMore ? Math.max(after.size, known.size) : known.size);
+    if (isNewer || (keeps !== undefined && after.ctimeNs === known.ctimeNs)) {
+      const isMtimeOlder = keeps === 'size and mtime' && after.mtimeNs < known.mtimeNs;
+      const mtimeNs = isMtimeOlder ? known.mtimeNs : after.mtimeNs;
+      this.#learn(state, { ...after, size, mtimeNs }, change, false);
+      return;
+    }
+    state.contentVersion += 1;
+    if (size !== known.size) state.known = { ...known, size };
   }
 
   #changedByOthers(state: AttributeState, seen: WccAttributes, known: Attributes): void {
@@ -261,10 +339,11 @@ export class AttributeCache {
     this.#watcher.changedByOthers(state.ino, seen.size !== known.size);
   }
 
-  #applyBlindly(state: AttributeState, effect: SizeEffect): void {
+  #applyBlindly(state: AttributeState, effect: ChangeEffect): void {
     state.contentVersion += 1;
     state.accessVersion += 1;
-    state.unsure = true;
+    if (effect.keeps === 'size and mtime') this.ctimeMoved(state);
+    else state.unsure = true;
     this.expire(state);
     const { known } = state;
     if (known === undefined) return;
@@ -309,6 +388,48 @@ export class AttributeCache {
 /** Whether everybody may search the directory. */
 export function maySearch({ mode }: Attributes): boolean {
   return (mode & 0o111) === 0o111;
+}
+
+function newBout({ known, unsure, ctimeMovedSerial }: AttributeState): Bout {
+  return {
+    known,
+    unsure,
+    ctimeMoved: ctimeMovedSerial !== undefined,
+    strange: undefined,
+    toldBefore: false,
+    found: false,
+    foundButCtime: false,
+    keeps: true,
+    untold: false,
+    changed: undefined,
+    mixed: false,
+  };
+}
+
+/** Takes in what an answer tells of what it found. */
+function takeInto(
+  bout: Bout,
+  wcc: WccData | undefined,
+  effect: ChangeEffect,
+  alone: boolean,
+): void {
+  const { known } = bout;
+  const { before, after } = wcc ?? {};
+  if (effect.keeps !== undefined && !alone) bout.mixed = true;
+  if (known === undefined) return;
+  if (before !== undefined) {
+    bout.toldBefore = true;
+    const sameSize = before.size === known.size;
+    if (sameMoment(before, known) || (bout.unsure && sameSize)) bout.found = true;
+    else if (sameSize && before.mtimeNs === known.mtimeNs) bout.foundButCtime = true;
+    if (!bout.found) bout.strange ??= before;
+    return;
+  }
+  if (effect.keeps === 'size and mtime') bout.untold = true;
+  else bout.keeps = false;
+  if (after === undefined) return;
+  const isKept = after.size === known.size && (bout.unsure || after.mtimeNs === known.mtimeNs);
+  if (!isKept) bout.changed ??= after;
 }
 
 /** Whether what differs from what is known may be our own doing. */

@@ -56,6 +56,8 @@ export class FileImages {
   readonly #cache: ImageCache;
   readonly #backing: Backing | undefined;
   readonly #open = new Set<FileImage>();
+  /** The session ends: none is opened any more. */
+  #isClosed = false;
 
   constructor(state: MountState, cache: ImageCache, backing: Backing | undefined) {
     this.#state = state;
@@ -73,7 +75,7 @@ export class FileImages {
       const asked = await this.#state.askOrKnow(as, inode);
       if (!asked.ok) return undefined;
     }
-    if (inode.superseded && inode.image === undefined) return undefined;
+    if (!this.#mayEnter(inode)) return undefined;
     let { image } = inode;
     if (image === undefined) {
       image = new FileImage(this.#state, inode, this.#backing, (left) => {
@@ -90,6 +92,15 @@ export class FileImages {
     return image;
   }
 
+  /** An image is of a regular file, and opened only as of what is known of it for certain. */
+  #mayEnter({ image, superseded, attributes }: Inode): boolean {
+    if (attributes.known?.type !== 'regular') return false;
+    if (image !== undefined) return true;
+    if (superseded || this.#isClosed) return false;
+    // What is kept would be dropped for what nobody can say while the server is away.
+    return !this.#state.isAway || this.#state.attributes.isCertain(attributes);
+  }
+
   /** Whether there is anything of the file that a change could be told to. */
   async isKept(inode: Inode): Promise<boolean> {
     return inode.image !== undefined || (await this.#cache.isKept?.(inode.file)) !== false;
@@ -102,7 +113,14 @@ export class FileImages {
 
   /** The session ends: whatever is left is settled and closed. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     await Promise.all(this.all().map((image) => image.end()));
+  }
+
+  /** The session is about to end: what needs nothing of the server is closed before what does. */
+  async closeSettled(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.all().flatMap((image) => (image.isSettled ? [image.end()] : [])));
   }
 }
 
@@ -141,6 +159,10 @@ export class FileImage {
   #image: CachedImage | undefined;
   /** Being opened or replaced. */
   #renewing: Promise<void> | undefined;
+  /** Why it could not be opened. */
+  #failure: unknown;
+  /** Changes of the bytes under way. */
+  #changes = 0;
   /** The `othersVersion` that the image is of. */
   #version = -1;
   /** Something was changed since it was settled. */
@@ -184,7 +206,16 @@ export class FileImage {
   /** Opens it, for its first user. */
   begin(as: Credentials, cache: ImageCache): void {
     this.#as = as;
-    this.#renew(() => this.#openAlone(cache));
+    this.#renew(async () => {
+      try {
+        await this.#openAlone(cache);
+      } catch (failure) {
+        // Whoever comes next tries again.
+        this.#failure = failure;
+        this.#close();
+        throw failure;
+      }
+    });
   }
 
   /** One more has it open. */
@@ -266,7 +297,7 @@ export class FileImage {
     const { attributes } = this.#state;
     if (inode.attributes.changesInFlight === 0 && !attributes.isCertain(inode.attributes)) {
       if (this.#as === undefined || this.#state.isAway) return;
-      await this.#state.getattr(this.#as, inode);
+      await this.#state.askOrKnow(this.#as, inode);
     }
     const image = await this.current();
     if (this.#attributes() === undefined) return;
@@ -297,10 +328,7 @@ export class FileImage {
       return;
     }
     this.#passthroughOpens -= 1;
-    if (this.#passthroughOpens > 0) return;
-    this.#held?.release();
-    this.#held = undefined;
-    this.#why = 'not opened by a program';
+    if (this.#passthroughOpens === 0) this.#letGo();
   }
 
   /** The session ends. */
@@ -308,9 +336,21 @@ export class FileImage {
     await this.#renewing;
     if (!this.inode.superseded) await this.settle();
     this.#close();
+    this.#letGo();
+  }
+
+  /** Nothing of ours is under way, or left to be told to it. */
+  get isSettled(): boolean {
+    return !this.#unsettled && this.#changes === 0 && this.#renewing === undefined;
   }
 
   // ---- Private ----------------------------------------------------------------------------------
+
+  #letGo(): void {
+    this.#held?.release();
+    this.#held = undefined;
+    this.#why = 'not opened by a program';
+  }
 
   #isCurrent(): boolean {
     if (this.#renewing !== undefined) return false;
@@ -321,6 +361,7 @@ export class FileImage {
     for (;;) {
       await this.#renewing;
       const image = this.#image;
+      if (image === undefined && this.#renewing === undefined) throw this.#failure;
       if (image !== undefined && this.#isCurrent()) return image;
       if (image !== undefined && this.#renewing === undefined) {
         this.#renew(() => this.#replace(image));
@@ -342,17 +383,19 @@ export class FileImage {
     await state.writes.alone(inode, async () => {
       const isCertain = () => state.attributes.isCertain(inode.attributes);
       if (!isCertain() && this.#as !== undefined && !state.isAway) {
-        await state.getattr(this.#as, inode);
+        await state.askOrKnow(this.#as, inode);
       }
       const version = inode.attributes.othersVersion;
       const known = contentOf(state, inode);
       // What is kept must not be taken for what nobody knows.
       const content = isCertain() ? known : { ...known, ctimeNs: 0n };
+      const wasReplaced = state.inodes.isReplaced(inode);
       const image = await cache.open(inode.file, content, this.#source);
       this.#image = image;
       this.#version = version;
       // It is open for another inode already, which has stayed what it was (I5).
-      if (state.inodes.isReplaced(inode)) await image.replace(contentOf(state, inode));
+      if (wasReplaced || state.inodes.isReplaced(inode))
+        await image.replace(contentOf(state, inode));
       await this.#unsettle(image);
     });
   }
@@ -392,8 +435,10 @@ export class FileImage {
   ): Promise<PendingChange | undefined> {
     if (this.#image === undefined) return undefined;
     this.#users += 1;
+    this.#changes += 1;
     const change = await begin(await this.current());
     const ended = (): void => {
+      this.#changes -= 1;
       this.changed();
       this.leave();
     };
@@ -406,7 +451,8 @@ export class FileImage {
   /** I4 */
   #attributes(): Attributes | undefined {
     const { attributes, writes, superseded } = this.inode;
-    if (superseded || this.#version !== attributes.othersVersion) return undefined;
+    if (superseded || attributes.inDoubt || this.#version !== attributes.othersVersion)
+      return undefined;
     if (!this.#state.attributes.isCertain(attributes)) return undefined;
     return writes?.kept.isEmpty === false ? undefined : attributes.known;
   }

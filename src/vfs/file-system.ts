@@ -182,10 +182,13 @@ export function createFileSystem(
   }
 
   return {
-    lookup: ({ credentials }, parent, name) =>
-      at(parent, name, 'lookup', (directory, checked) =>
-        lookup(state, credentials, directory, checked),
-      ),
+    lookup: ({ credentials, pid }, parent, name) =>
+      at(parent, name, 'lookup', async (directory, checked) => {
+        const found = await lookup(state, credentials, directory, checked);
+        // The path leads nowhere: nothing is opened again.
+        if (!found.ok || found.value.ino === 0) state.sentBack.delete(pid);
+        return found;
+      }),
     forget: (ino, lookups) => state.inodes.forget(ino, lookups),
 
     getattr,
@@ -321,6 +324,7 @@ export function createFileSystem(
 /** Settles what was acknowledged, and removes the names of deleted files that are still open. */
 async function close(state: MountState): Promise<void> {
   state.closing = true;
+  await state.images?.closeSettled();
   await state.writes.settleAll();
   while (state.background.size > 0) await Promise.all(state.background);
   for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode, () => false);

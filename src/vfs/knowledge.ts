@@ -11,7 +11,7 @@
  *     durably, before a change is sent, and never saved while one is under way or a byte is
  *     acknowledged that the server may lose.
  * G2  A shared session believes nothing of an earlier one, saves nothing, and makes what there is
- *     go away as soon as it changes anything or sees that somebody has.
+ *     go away as it begins: others may change the export meanwhile, seen or not.
  * G3  It is bounded: what was used last is kept. Whatever is missing is asked for.
  */
 import type { Timer } from '../base/clock.ts';
@@ -55,7 +55,8 @@ export class Knowledge {
 
   /** Takes in what the last session knew. Before anything else is asked of the file system. */
   async recall(): Promise<void> {
-    if (!this.#keeps) return;
+    // While a shared session lasts, anybody may change what an earlier session knew.
+    if (!this.#keeps) return this.#forget();
     const blob = await this.#store.load();
     const known = blob === undefined ? undefined : decodeKnown(blob);
     if (known === undefined) return;

@@ -10,9 +10,9 @@ import { type FsError, localError } from '../errors/fs-error.ts';
 import { knownAccess, learnAccess } from './access-cache.ts';
 import {
   AttributeCache,
+  type ChangeEffect,
   type ChangeStamp,
   maySearch,
-  type SizeEffect,
   type Stamp,
 } from './attribute-cache.ts';
 import type { VfsEvents } from './events.ts';
@@ -43,6 +43,8 @@ const KERNEL_NAME_MAX_MS = 1000;
 
 /** For how long one who was sent back is waited for. */
 export const SENT_BACK_MS = 1000;
+/** Who comes later was not sent back: it is another open of the same thread's. */
+const COMES_BACK_MS = 10_000;
 
 const slash = Buffer.from('/');
 /** Of a path for people, in names and slashes: hints may lead in a circle. */
@@ -72,10 +74,10 @@ export class MountState {
   /** Work that no caller waits for, and that closing does. */
   readonly background = new Set<Promise<void>>();
   /**
-   * The threads whose open was answered ESTALE, and when: the kernel looks the path up again, but
-   * once. What it finds must not be gone when it comes to open it.
+   * The threads whose open was answered ESTALE, of what, and when: the kernel looks the path up
+   * again, but once. What it finds must not be gone when it comes to open it.
    */
-  readonly sentBack = new Map<number, number>();
+  readonly sentBack = new Map<number, { readonly ino: Ino; readonly atMs: number }>();
   /** Opens of files that have no handle yet. */
   opensUnderWay = 0;
   /** False once a server said that it has no READDIRPLUS. */
@@ -149,7 +151,23 @@ export class MountState {
   isExpected(inode: Inode): boolean {
     const sinceMs = this.clock.monotonicMs() - SENT_BACK_MS;
     if (inode.lookedUpMs === undefined || inode.lookedUpMs < sinceMs) return false;
-    return [...this.sentBack.values()].some((sentMs) => sentMs >= sinceMs);
+    return [...this.sentBack.values()].some(({ atMs }) => atMs >= sinceMs);
+  }
+
+  /** An open of the inode is answered ESTALE. */
+  sendBack(pid: number, { ino }: Inode): void {
+    const atMs = this.clock.monotonicMs();
+    for (const [other, sent] of this.sentBack) {
+      if (sent.atMs < atMs - COMES_BACK_MS) this.sentBack.delete(other);
+    }
+    this.sentBack.set(pid, { ino, atMs });
+  }
+
+  /** Whether this is the second coming of one who was sent back: from then on it is forgotten. */
+  comesBack(pid: number, { ino }: Inode): boolean {
+    const sent = this.sentBack.get(pid);
+    this.sentBack.delete(pid);
+    return sent?.ino === ino && sent.atMs >= this.clock.monotonicMs() - COMES_BACK_MS;
   }
 
   /** The inode of a node id of the kernel's. */
@@ -299,7 +317,7 @@ export class MountState {
     return this.attributes.beginChange(inode.attributes);
   }
 
-  endChange(inode: Inode, change: ChangeStamp, wcc?: WccData, effect?: SizeEffect): void {
+  endChange(inode: Inode, change: ChangeStamp, wcc?: WccData, effect?: ChangeEffect): void {
     this.attributes.endChange(inode.attributes, change, wcc, effect);
   }
 

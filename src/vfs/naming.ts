@@ -341,7 +341,9 @@ async function sendLink(
   const to = { directory: directory.file, name };
   const result = await state.server.link(as, inode.file, to);
   state.endChange(directory, change, result.ok ? result.value.directory : result.error.wcc);
-  state.endChange(inode, fileChange, { after: result.ok ? result.value.attributes : undefined });
+  // LINK tells nothing of the file as it was before.
+  const told = { after: result.ok ? result.value.attributes : undefined };
+  state.endChange(inode, fileChange, told, { keeps: 'size and mtime' });
   if (!result.ok) {
     const done = result.error.errno === 'EEXIST' && result.error.retransmitted === true;
     if (!done || !(await leadsTo(state, as, { directory, name }, inode))) {

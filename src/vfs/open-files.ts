@@ -47,17 +47,19 @@ export async function open(
   inode: Inode,
   flags: number,
 ): Outcome<Opened> {
-  const again = state.sentBack.delete(pid);
+  const again = state.comesBack(pid, inode);
+  const wasSuperseded = inode.superseded;
   // By a path it is the new file; but not by what an open file is opened from (/proc/self/fd).
   if (inode.superseded && !(again && inode.image?.isHeld === true)) {
-    if (!again) state.sentBack.set(pid, state.clock.monotonicMs());
+    if (!again) state.sendBack(pid, inode);
     return err(localError('ESTALE', 'open', 'open: it is another file now'));
   }
   const opened = await openFound(state, as, inode, flags, () =>
-    again ? ok(undefined) : sizeIsKnown(state, inode, flags),
+    // What was told in between is believed, but it must be of this file.
+    again && inode.superseded === wasSuperseded ? ok(undefined) : sizeIsKnown(state, inode, flags),
   );
   if (!opened.ok && opened.error.errno === 'ESTALE' && !again) {
-    state.sentBack.set(pid, state.clock.monotonicMs());
+    state.sendBack(pid, inode);
   }
   return opened;
 }
@@ -265,6 +267,7 @@ async function checkOpen(
     ? state.granted(as, inode, wanted)
     : state.askedAccess(as, inode, wanted));
   if (!granted.ok) return granted;
+  state.attributes.resolveDoubt(inode.attributes);
   if (inode.superseded && inode.image?.isHeld !== true) return err(localError('ESTALE', 'open'));
   // Deleted by another client: upon ESTALE the kernel looks the name up again.
   if (inode.attributes.known?.nlink === 0) return err(localError('ESTALE', 'open'));

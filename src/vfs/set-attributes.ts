@@ -5,6 +5,7 @@
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
+import type { ChangeEffect } from './attribute-cache.ts';
 import { keepingImage } from './file-images.ts';
 import { toldAfter } from './file-writes.ts';
 import type { OpenFile } from './handles.ts';
@@ -72,9 +73,13 @@ async function sendSetattr(
   const result = await state.server.setattr(as, inode.file, wanted);
   const told = result.ok ? result.value : result.error.wcc;
   const wcc = result.ok ? await toldAfter(state.server, as, inode, told) : told;
-  const { size } = wanted;
-  state.endChange(inode, change, wcc, result.ok && size !== undefined ? { size } : {});
+  state.endChange(inode, change, wcc, effectOf(wanted, result.ok));
   return result.ok ? ok(wcc?.after !== undefined) : state.failed(inode, result.error);
+}
+
+function effectOf({ size, mtime }: SetAttributes, isDone: boolean): ChangeEffect {
+  if (size === undefined) return { keeps: mtime === undefined ? 'size and mtime' : 'size' };
+  return isDone ? { size } : {};
 }
 
 function toWire(inode: Inode, changes: SetattrChanges): SetAttributes {

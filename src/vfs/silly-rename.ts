@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import type { Name } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { ok } from '../base/result.ts';
+import { keepingImage } from './file-images.ts';
 import { type Inode, whileLeaving } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import { nameKey } from './names.ts';
@@ -83,21 +84,37 @@ export async function removeHiddenName(
   const { silly } = inode;
   if (silly === undefined || !(await silly.moved) || inode.silly !== silly || isNeeded()) return;
   inode.silly = undefined;
-  inode.unlinked = true;
+  const isLast = await isLastName(state, silly.as, inode);
+  inode.unlinked = isLast;
+  const remove = () => removeHidden(state, inode, silly);
   await whileLeaving(
     inode,
-    state.changing(() => removeHidden(state, silly)),
+    state.changing(() => (isLast ? remove() : keepingImage(state, silly.as, inode, remove))),
   );
   state.inodes.unpin(silly.directory);
 }
 
+/** Whether the file is gone with this name: if it was its only one, as far as is known. */
+async function isLastName(state: MountState, as: Credentials, inode: Inode): Promise<boolean> {
+  const { attributes } = state;
+  const { known } = inode.attributes;
+  // One name that is known of means one at least.
+  if (known !== undefined && known.nlink > 1 && !attributes.isCertain(inode.attributes)) {
+    await state.askOrKnow(as, inode);
+  }
+  return (inode.attributes.known?.nlink ?? 1) <= 1;
+}
+
 async function removeHidden(
   state: MountState,
+  inode: Inode,
   hidden: { readonly directory: Inode; readonly name: Name; readonly as: Credentials },
 ): Promise<void> {
   const { directory, name, as } = hidden;
+  state.attributes.ctimeMoves(inode.attributes);
   const change = state.beginChange(directory);
   const result = await state.server.remove(as, directory.file, name);
+  state.attributes.ctimeMoved(inode.attributes);
   state.endChange(directory, change, result.ok ? result.value : result.error.wcc);
   if (!result.ok && result.error.errno !== 'ENOENT') {
     state.events.sillyNameLeft?.(directory.ino, name, result.error);

@@ -273,6 +273,48 @@ describe('changes through the cache', () => {
   });
 });
 
+describe('an image', () => {
+  it('that cannot be opened fails its reader, and is tried again', async () => {
+    const { images, mounted } = cached();
+    const open = images.open.bind(images);
+    images.open = () => Promise.reject(new Error('no such luck'));
+    const handle = await mounted.open('/image', O_RDONLY);
+    await assert.rejects(mounted.read(handle, 0, 100), /no such luck/);
+    images.open = open;
+    const again = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(again, 0, 100)).toString(), text);
+  });
+
+  it('is not opened once the session has ended', async () => {
+    const { server, images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    value(await mounted.fs.rename(by(alice), ROOT_INO, name('image'), ROOT_INO, name('other'), 0));
+    const asked = gate();
+    server.after = () => asked.opened;
+    const reading = mounted.fs.read(by(alice), handle, 0, 10);
+    await settled();
+    await mounted.fs.close();
+    asked.open();
+    bytesOf(await reading);
+    await settled();
+    assert.equal(images.openImages, 0);
+  });
+
+  it('is settled and closed though the server goes away meanwhile', async () => {
+    const { server, images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    value(await mounted.fs.rename(by(alice), ROOT_INO, name('image'), ROOT_INO, name('other'), 0));
+    const never = gate();
+    server.after = () => never.opened;
+    const closing = mounted.fs.close();
+    await settled();
+    mounted.fs.serverState('away');
+    await closing;
+    assert.equal(images.openImages, 0);
+  });
+});
+
 describe('passthrough', () => {
   const readOnly = { readOnly: true };
 
@@ -392,6 +434,15 @@ describe('passthrough', () => {
     await kept.end();
   });
 
+  it('lets the local file go when the session ends before its last close', async () => {
+    const { mounted, backing, handle, open } = await complete();
+    mounted.fs.release(handle);
+    await settled();
+    assert.notEqual((await open()).backingId, undefined);
+    await mounted.fs.close();
+    assert.equal(backing.ids.size, 0);
+  });
+
   it('of an old file goes on for who opens it by an open descriptor', async () => {
     const { server, mounted, handle, ino, open } = await complete();
     mounted.fs.release(handle);
@@ -466,6 +517,17 @@ describe('the daemon', () => {
     const plain = new Mounted({}, {}, server);
     await plain.open('/image', O_RDONLY);
     assert.equal(plain.fs.openFiles()[0]?.servedBy, 'server');
+  });
+
+  it('makes no image of a directory, though it is opened as a file', async () => {
+    const { images, mounted } = cached();
+    value(await mounted.fs.getattr(by(alice), ROOT_INO));
+    const { handle } = value(await mounted.fs.open(by(alice), ROOT_INO, O_RDONLY));
+    await mounted.fs.read(by(alice), handle, 0, 4096);
+    mounted.fs.release(handle);
+    await settled();
+    assert.equal(images.taken + images.setAside + images.openImages, 0);
+    assert.equal(await images.isKept(mounted.server.root), false);
   });
 
   it('does not show the root, which only a rehearsal opens as a file', async () => {
