@@ -2,13 +2,14 @@
  * gvfs cache ls|du|evict|pin|unpin|verify: what is kept on the local disk, with a daemon or without.
  */
 import type { Result } from '../base/result.ts';
-import type { Progress, ResultOf } from '../daemon/control/schema.ts';
+import type { Progress } from '../daemon/control/schema.ts';
+import { harmless } from '../observe/printable.ts';
 import { type CacheTarget, openTargets, type TargetRequest } from './cache-targets.ts';
 import { evictedText, listText, usageText, verifiedText } from './cache-text.ts';
-import { call, daemonOf } from './daemon-call.ts';
+import { endedMeanwhile } from './daemon-call.ts';
 import { complain, type GvfsError, GvfsStatus, reportOf, usage } from './gvfs-errors.ts';
 import { ProgressLine } from './progress-line.ts';
-import { progressOutput, type Shell } from './shell.ts';
+import { jsonLine, progressOutput, type Shell } from './shell.ts';
 
 export interface CacheRequest extends TargetRequest {
   readonly json: boolean;
@@ -40,7 +41,8 @@ ${exitStatus}, 32 it failed.
 `;
 
 export const evictHelp = `${where}
-Without PATH it wants --all. Pinned images are left, and those that the kernel reads by itself.
+Without PATH it wants --all. Pinned images are left, but for --force, and those that the kernel
+reads by itself.
 
 Examples:
   gvfs cache evict /mnt/vm/old.img
@@ -51,11 +53,14 @@ ${exitStatus},
 
 export const pinHelp = `
 A pinned image is never evicted, whatever its age; what is absent of it is not fetched: see gvfs
-warm.
+warm. PATH is a file in a mount, or the id of an image, which gvfs cache ls --json tells: the file
+may be gone at the server. With --cachedir it is the path of an image in its export, or its id; no
+daemon is needed.
 
 Examples:
   gvfs cache pin /mnt/vm/base.img && gvfs warm /mnt/vm/base.img
   gvfs cache unpin /mnt/vm/base.img
+  gvfs cache unpin --cachedir /var/cache/gvfs images/old.img
 ${exitStatus}, 32 it failed.
 `;
 
@@ -93,7 +98,7 @@ export function verify(shell: Shell, request: CacheRequest): Promise<GvfsStatus>
   return eachTarget(
     shell,
     request,
-    (target) => withProgress(shell, request, target, (told) => target.verify(told)),
+    (target) => withProgress(shell, target, (told) => target.verify(told)),
     verifiedText,
     (_, { damagedBytes, setAside }) =>
       damagedBytes === 0 && setAside.length === 0 ? GvfsStatus.done : GvfsStatus.no,
@@ -102,7 +107,7 @@ export function verify(shell: Shell, request: CacheRequest): Promise<GvfsStatus>
 
 export async function evict(
   shell: Shell,
-  { all, ...request }: CacheRequest & { readonly all: boolean },
+  { all, force, ...request }: CacheRequest & { readonly all: boolean; readonly force: boolean },
 ): Promise<GvfsStatus> {
   if (request.paths.length === 0 && !all) {
     return complain(shell, usage('nothing is named', 'say gvfs cache evict PATH, or --all'));
@@ -110,7 +115,7 @@ export async function evict(
   return eachTarget(
     shell,
     request,
-    (target) => withProgress(shell, request, target, (told) => target.evict(told)),
+    (target) => withProgress(shell, target, (told) => target.evict(told, force)),
     evictedText,
     ({ isOneImage }, { kept }) => (isOneImage && kept.length > 0 ? GvfsStatus.no : GvfsStatus.done),
   );
@@ -118,37 +123,30 @@ export async function evict(
 
 export async function setPinned(
   shell: Shell,
-  { paths, json }: { readonly paths: readonly string[]; readonly json: boolean },
+  { paths, json, cachedir }: CacheRequest,
   method: 'pin' | 'unpin',
 ): Promise<GvfsStatus> {
   const outcome = new Outcome(shell);
   const files: object[] = [];
   for (const path of paths) {
-    const done = await pinOne(shell, path, method);
-    if (done.ok) {
-      files.push({ file: path, pinned: done.value.pinned, error: null });
-      if (!json) shell.out(`${path}: ${done.value.pinned ? 'pinned' : 'not pinned'}\n`);
-    } else {
-      files.push({ file: path, error: reportOf(done.error).what });
-      outcome.failed(done.error);
+    const { targets, problems, close } = await openTargets(shell, { paths: [path], cachedir });
+    const errors = [...problems];
+    const pinned = method === 'pin';
+    for (const target of targets) {
+      const done = await target.setPinned(pinned);
+      if (!done.ok) errors.push(done.error);
     }
+    await close();
+    for (const error of errors) {
+      files.push({ file: path, error: reportOf(error).what });
+      outcome.failed(error);
+    }
+    if (errors.length > 0) continue;
+    files.push({ file: path, pinned, error: null });
+    if (!json) shell.out(`${harmless(path)}: ${pinned ? 'pinned' : 'not pinned'}\n`);
   }
-  if (json) shell.out(`${JSON.stringify({ files })}\n`);
+  if (json) shell.out(jsonLine({ files }));
   return outcome.status;
-}
-
-async function pinOne(
-  shell: Shell,
-  typed: string,
-  method: 'pin' | 'unpin',
-): Promise<Result<ResultOf<'pin'>, GvfsError>> {
-  const daemon = await daemonOf(shell, typed);
-  if (!daemon.ok) return daemon;
-  try {
-    return await call(shell, daemon.value, method, { path: daemon.value.path });
-  } finally {
-    daemon.value.client.close();
-  }
 }
 
 /** Does it with every cache that is meant; what fails does not keep the others from it. */
@@ -169,6 +167,8 @@ async function eachTarget<T extends object>(
       const { source, mountpoint, typed } = target;
       const done = await run(target);
       if (!done.ok) {
+        const isNamed = request.paths.length > 0 || mountpoint === null;
+        if (!isNamed && (await endedMeanwhile(shell, mountpoint, done.error))) continue;
         outcome.failed(done.error);
         objects.push({ source, mountpoint, error: reportOf(done.error).what });
         if (done.error.kind === 'interrupted') break;
@@ -181,7 +181,7 @@ async function eachTarget<T extends object>(
   } finally {
     await close();
   }
-  if (request.json) shell.out(`${JSON.stringify({ caches: objects })}\n`);
+  if (request.json) shell.out(jsonLine({ caches: objects }));
   else if (texts.length > 0) shell.out(texts.join(''));
   else if (outcome.status === GvfsStatus.done) shell.out('no cache of yours here\n');
   return outcome.status;
@@ -189,11 +189,10 @@ async function eachTarget<T extends object>(
 
 async function withProgress<T>(
   shell: Shell,
-  { json }: CacheRequest,
   { typed }: CacheTarget,
   run: (told: (progress: Progress) => void) => Promise<T>,
 ): Promise<T> {
-  const line = new ProgressLine(typed, progressOutput(shell, json), shell.clock);
+  const line = new ProgressLine(typed, progressOutput(shell), shell.clock);
   try {
     return await run(({ doneBytes, totalBytes }) => line.update(doneBytes, totalBytes));
   } finally {

@@ -23,7 +23,15 @@ import {
 import { listMounts } from '../daemon/control/reach.ts';
 import type { Progress, ResultOf } from '../daemon/control/schema.ts';
 import type { FsError } from '../errors/fs-error.ts';
-import { call, type Daemon, daemonAt, daemonOf } from './daemon-call.ts';
+import { cacheRefusalAdvice, isAnothers } from './cache-refusal.ts';
+import {
+  call,
+  type Daemon,
+  daemonAt,
+  daemonOf,
+  detachedHere,
+  endedMeanwhile,
+} from './daemon-call.ts';
 import type { GvfsError } from './gvfs-errors.ts';
 import type { Shell } from './shell.ts';
 
@@ -40,7 +48,8 @@ export interface CacheTarget {
   readonly typed: string;
   images(): Answer<'images'>;
   verify(onProgress: (progress: Progress) => void): Answer<'verify'>;
-  evict(onProgress: (progress: Progress) => void): Answer<'evict'>;
+  evict(onProgress: (progress: Progress) => void, force: boolean): Answer<'evict'>;
+  setPinned(pinned: boolean): Promise<Result<unknown, GvfsError>>;
 }
 
 export interface CacheTargets {
@@ -75,6 +84,8 @@ class Opening {
   readonly #closers: (() => unknown)[] = [];
   /** The default cache directory, once it was opened. */
   #default: OpenedCaches | undefined;
+  /** Why it could not be, if it is there. */
+  #refused: GvfsError | undefined;
 
   constructor(shell: Shell) {
     this.#shell = shell;
@@ -90,16 +101,29 @@ class Opening {
     const { error } = daemon;
     const isLeft = error.kind === 'reach' && error.error.kind === 'noDaemon';
     const left = isLeft ? await this.#leftBehind(typed) : undefined;
-    if (left === undefined) this.#problems.push(error);
-    else this.#targets.push(left);
+    if (left !== undefined) this.#targets.push(left);
+    else if (!(await this.#byId(typed))) this.#problems.push(error);
+  }
+
+  /** An image that is named by its id, whoever has it. */
+  async #byId(typed: string): Promise<boolean> {
+    if (!/^[\da-f]{32}$/.test(typed)) return false;
+    const all = new Opening(this.#shell);
+    await all.everything(typed);
+    const { targets, close } = all.done();
+    this.#closers.push(close);
+    for (const target of targets) {
+      const found = await target.images();
+      if (found.ok && found.value.images.length > 0) this.#targets.push(target);
+    }
+    return this.#targets.length > 0;
   }
 
   /** All that is in a cache directory, or the images of these names or ids in it. */
   async directory(directory: string, names: readonly string[]): Promise<void> {
     const opened = await this.#open(directory);
     if (!opened.ok) {
-      const toDo = 'name a directory that gvfs-mount has used as cachedir';
-      this.#problems.push({ kind: 'cache', what: `no cache in ${directory}`, toDo });
+      this.#problems.push(refusal(directory, opened.error));
       return;
     }
     const { caches, inUse } = opened.value;
@@ -116,24 +140,33 @@ class Opening {
         if (found.ok && found.value.images.length === 0) continue;
         this.#targets.push(this.#offline(cache, name, choice));
       }
+      for (const used of inUse) await this.#inUseWith(used, name);
       if (this.#targets.length > before) continue;
       const what = `there is no image ${name} in ${directory}`;
-      const used = inUse.length > 0 ? ', or ask its daemon, by its path in the mount' : '';
-      this.#problems.push({ kind: 'cache', what, toDo: `gvfs cache ls names them${used}` });
+      this.#problems.push({ kind: 'cache', what, toDo: 'gvfs cache ls names them' });
     }
   }
 
-  async everything(): Promise<void> {
+  /** All images, or the one of an id. */
+  async everything(id?: string): Promise<void> {
+    const as = (daemon: Daemon) => (id === undefined ? daemon : { ...daemon, path: id, typed: id });
     for (const mount of await listMounts(this.#shell.mounts)) {
       const daemon = await daemonAt(this.#shell, mount);
-      if (daemon.ok) this.#daemon(daemon.value);
+      if (daemon.ok) this.#daemon(as(daemon.value));
       else if (daemon.error.kind === 'reach' && daemon.error.error.kind !== 'notYours') {
-        this.#problems.push(daemon.error);
+        const isOver = await endedMeanwhile(this.#shell, mount.mountpoint, daemon.error);
+        if (!isOver) this.#problems.push(daemon.error);
       }
     }
+    for (const daemon of await detachedHere(this.#shell)) {
+      if (daemon.status.cache === null) daemon.client.close();
+      else this.#daemon(as(daemon));
+    }
     const opened = await this.#openDefault();
+    if (opened === undefined && this.#refused !== undefined) this.#problems.push(this.#refused);
+    const choice = id === undefined ? undefined : called(id);
     for (const cache of opened?.caches ?? []) {
-      this.#targets.push(this.#offline(cache, cache.source));
+      this.#targets.push(this.#offline(cache, id ?? cache.source, choice));
     }
   }
 
@@ -159,7 +192,8 @@ class Opening {
       typed,
       images: () => call(shell, daemon, 'images', { path }),
       verify: (onProgress) => call(shell, daemon, 'verify', { path }, onProgress),
-      evict: (onProgress) => call(shell, daemon, 'evict', { path }, onProgress),
+      evict: (onProgress, force) => call(shell, daemon, 'evict', { path, force }, onProgress),
+      setPinned: (pinned) => call(shell, daemon, pinned ? 'pin' : 'unpin', { path }),
     });
   }
 
@@ -189,6 +223,21 @@ class Opening {
     this.#daemon({ client: client.value, mount, path: '', typed: mount.mountpoint });
   }
 
+  /** If its daemon keeps an image of that name or id. */
+  async #inUseWith({ source, socket, mountpoint }: CacheInUse, name: string): Promise<void> {
+    const client = socket === undefined ? undefined : await connectTo(socket);
+    if (client?.ok !== true) return;
+    const listed = await client.value.call('images', {});
+    const image = listed.ok ? listed.value.images.find(called(name)) : undefined;
+    if (image === undefined) {
+      client.value.close();
+      return;
+    }
+    const at = mountpoint ?? '';
+    const mount = { mountpoint: at, mountpoints: [at], source: source ?? '', userId: undefined };
+    this.#daemon({ client: client.value, mount, path: image.id, typed: name });
+  }
+
   #offline(cache: OfflineCache, typed: string, choice?: ImageChoice): CacheTarget {
     const all = choice ?? (() => true);
     return {
@@ -198,7 +247,9 @@ class Opening {
       typed,
       images: async () => translated(await cache.images(all)),
       verify: async (onProgress) => this.#watched(onProgress, (watch) => cache.verify(all, watch)),
-      evict: async (onProgress) => this.#watched(onProgress, (watch) => cache.evict(all, watch)),
+      evict: async (onProgress, force) =>
+        this.#watched(onProgress, (watch) => cache.evict(all, watch, force)),
+      setPinned: async (pinned) => translated(await cache.setPinned(all, pinned)),
     };
   }
 
@@ -220,6 +271,7 @@ class Opening {
     }
     const opened = await this.#open(directory);
     this.#default = opened.ok ? opened.value : undefined;
+    this.#refused = opened.ok ? undefined : refusal(directory, opened.error);
     return this.#default;
   }
 
@@ -228,6 +280,22 @@ class Opening {
     if (opened.ok) this.#closers.push(() => opened.value.close());
     return opened;
   }
+}
+
+/** Why a directory is no cache to look into. */
+function refusal(directory: string, why: string): GvfsError {
+  const toDo = cacheRefusalAdvice(why);
+  if (isAnothers(why)) {
+    const what = `${directory} is another user's cache (${why})`;
+    return { kind: 'cache', what, toDo: "run gvfs as that user, or as root for root's" };
+  }
+  if (toDo !== undefined) return { kind: 'cache', what: `the cache is refused, ${why}`, toDo };
+  const reason = why.includes('ENOENT') ? '' : ` (${why})`;
+  return {
+    kind: 'cache',
+    what: `no cache in ${directory}${reason}`,
+    toDo: 'name a directory that gvfs-mount has used as cachedir',
+  };
 }
 
 /** Without a mount an image is named by its path in the export, or by its id. */
@@ -243,6 +311,7 @@ function withoutPort(source: string): string {
 
 function translated<T>(result: Result<T, FsError>): Result<T, GvfsError> {
   if (result.ok) return ok(result.value);
-  const { message } = result.error;
-  return err({ kind: 'cache', what: message, toDo: "look at the cache's disk" });
+  const { message, errno } = result.error;
+  const toDo = errno === 'ENOENT' ? 'gvfs cache ls names them' : "look at the cache's disk";
+  return err({ kind: 'cache', what: message, toDo });
 }

@@ -2,6 +2,7 @@
  * `gvfs cache` for people.
  */
 import type { ImageLine, ResultOf } from '../daemon/control/schema.ts';
+import { harmless } from '../observe/printable.ts';
 import type { CacheTarget } from './cache-targets.ts';
 import { bytesText, countText, percentText, timeText } from './quantities.ts';
 import { type Column, tableLines } from './table.ts';
@@ -23,10 +24,10 @@ export function listText(target: CacheTarget, { images }: ResultOf<'images'>): s
 /** gvfs cache du: as du(1), the total last. */
 export function usageText(target: CacheTarget, { cache, images }: ResultOf<'images'>): string {
   const rows = images.map((image) => [bytesText(image.allocatedBytes), nameOf(image)]);
-  const limit = cache.limitBytes === null ? '' : ` of ${bytesText(cache.limitBytes)}`;
+  const limit = cache.limitBytes === null ? '' : `, may be ${bytesText(cache.limitBytes)}`;
   const total = target.isOneImage
     ? []
-    : [[bytesText(cache.allocatedBytes), `all${limit}, in ${cache.directory}`]];
+    : [[bytesText(cache.allocatedBytes), `total${limit}, in ${cache.directory}`]];
   const table = tableLines(
     [
       { title: 'on disk', align: 'right' },
@@ -40,7 +41,10 @@ export function usageText(target: CacheTarget, { cache, images }: ResultOf<'imag
 
 export function verifiedText(target: CacheTarget, verified: ResultOf<'verify'>): string {
   const { images, checkedBytes, damagedBytes, damaged, setAside } = verified;
-  const found = damagedBytes === 0 ? 'nothing damaged' : `${bytesText(damagedBytes)} damaged`;
+  const whole = damagedBytes === 0 ? [] : [`${bytesText(damagedBytes)} damaged`];
+  const lost = setAside.length === 0 ? [] : [`${countText(setAside.length, 'image')} unbelievable`];
+  const bad = [...whole, ...lost];
+  const found = bad.length === 0 ? 'nothing damaged' : bad.join(', ');
   return linesOf([
     `${target.typed}: ${countText(images, 'image')}, ${bytesText(checkedBytes)} checked, ${found}`,
     ...damaged.map((one) => `  ${one.path}: ${bytesText(one.damagedBytes)} dropped`),
@@ -61,10 +65,12 @@ function title({ source, mountpoint }: CacheTarget): string {
 }
 
 function imageRow(image: ImageLine): string[] {
-  const { presentBytes, sizeBytes, allocatedBytes, lastUsedMs, open, pinned, state, why } = image;
+  const { presentBytes, sizeBytes, allocatedBytes, lastUsedMs, open, pinned, gone, state, why } =
+    image;
   const notes = [
     ...(open ? ['open'] : []),
     ...(pinned ? ['pinned'] : []),
+    ...(gone === true ? ['gone at the server'] : []),
     ...(state === 'settled' ? [] : [why === null ? state : `${state}: ${why}`]),
   ];
   return [
@@ -82,5 +88,5 @@ function nameOf({ path, id }: ImageLine): string {
 }
 
 function linesOf(lines: readonly string[]): string {
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(harmless).join('\n')}\n`;
 }

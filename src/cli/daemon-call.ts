@@ -2,14 +2,22 @@
  * From the path that a user typed to an answer of its daemon.
  */
 import { err, ok, type Result } from '../base/result.ts';
+import type { CallFailure } from '../daemon/control/client.ts';
 import type { FoundMount } from '../daemon/control/find.ts';
-import { listMounts, type Reached, reach, reachMount } from '../daemon/control/reach.ts';
+import {
+  detachedDaemons,
+  listMounts,
+  type Reached,
+  reach,
+  reachMount,
+} from '../daemon/control/reach.ts';
 import {
   ErrorCode,
   type MethodName,
   type ParamsOf,
   type Progress,
   type ResultOf,
+  type Status,
 } from '../daemon/control/schema.ts';
 import { type GvfsError, usage } from './gvfs-errors.ts';
 import type { Shell } from './shell.ts';
@@ -56,9 +64,49 @@ export async function daemonHere(shell: Shell): Promise<Result<Daemon, GvfsError
 
 export const nothingMounted: GvfsError = {
   kind: 'reach',
-  path: 'nothing',
+  path: undefined,
   error: { kind: 'notMounted' },
 };
+
+/** A daemon without a mount in the tree, and what it says of itself. */
+export interface Detached extends Daemon {
+  readonly status: Status;
+}
+
+/** Those that answer. The connections are the caller's to close. */
+export async function detachedHere(shell: Shell): Promise<Detached[]> {
+  const found: Detached[] = [];
+  for (const client of await detachedDaemons(shell.mounts)) {
+    const status = await client.call('status', {}, { silenceMs: ANSWER_LIMIT_MS });
+    if (!status.ok) {
+      client.close(); // it ended meanwhile
+      continue;
+    }
+    const { mountpoint, source } = status.value;
+    const mount = { mountpoint, source, mountpoints: [mountpoint], userId: undefined };
+    found.push({ client, mount, path: '', typed: mountpoint, status: status.value });
+  }
+  return found;
+}
+
+/** Whether a mount that nobody named has ended while it was asked: nothing is to be said of it. */
+export async function endedMeanwhile(
+  shell: Shell,
+  mountpoint: string,
+  error: GvfsError,
+): Promise<boolean> {
+  const isGone =
+    (error.kind === 'reach' && error.error.kind === 'noDaemon') ||
+    (error.kind === 'call' && (error.error.kind === 'gone' || isEnding(error.error)));
+  if (!isGone) return false;
+  const mounts = await listMounts(shell.mounts);
+  return !mounts.some((mount) => mount.mountpoint === mountpoint);
+}
+
+function isEnding(failure: CallFailure): boolean {
+  const codes: readonly number[] = [ErrorCode.ending, ErrorCode.cancelled];
+  return failure.kind === 'refused' && codes.includes(failure.code);
+}
 
 /** One call. An interrupt cancels it. */
 export async function call<M extends MethodName>(

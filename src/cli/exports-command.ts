@@ -4,8 +4,9 @@
 import { parseSource } from '../config/mount-source.ts';
 import { parseOptions } from '../config/parse-options.ts';
 import { type ServerExport, serverExports } from '../daemon/server-exports.ts';
+import { harmless } from '../observe/printable.ts';
 import { type CommandError, ExitStatus, report, sentence } from './mount-errors.ts';
-import type { Shell } from './shell.ts';
+import { jsonLine, type Shell } from './shell.ts';
 
 export const exportsHelp = `
 Example:
@@ -27,6 +28,11 @@ export async function printExports(
     shell.err(`${sentence('gvfs', reported)}\n`);
     return reported.status;
   };
+  const { host } = /^(?<host>[^/]+|.*\]):\/.*$/.exec(server)?.groups ?? {};
+  if (host !== undefined) {
+    const what = `"${server}" is an export, not a server`;
+    return fail({ kind: 'usage', what, toDo: `say gvfs exports ${host.replace(/:\d+$/, '')}` });
+  }
   // A name is checked as in SERVER:/EXPORT, and IPv6 needs no brackets here.
   const source = parseSource(/^[^[]*:.*:/.test(server) ? `[${server}]:/` : `${server}:/`);
   if (!source.ok) {
@@ -36,11 +42,11 @@ export async function printExports(
   if (!parsed.ok) return fail(parsed.error);
   const exports = await serverExports(source.value.server, parsed.value.settings);
   if (!exports.ok) return fail(exports.error);
-  if (json) shell.out(`${JSON.stringify({ server, exports: exports.value })}\n`);
+  if (json) shell.out(jsonLine({ server, exports: exports.value }));
   else shell.out(exports.value.map(line).join(''));
   return ExitStatus.success;
 }
 
 function line({ path, clients }: ServerExport): string {
-  return `${path} ${clients.length === 0 ? '(everyone)' : clients.join(',')}\n`;
+  return `${harmless(`${path} ${clients.length === 0 ? '(everyone)' : clients.join(',')}`)}\n`;
 }

@@ -28,7 +28,8 @@ export type GvfsStatus = (typeof GvfsStatus)[keyof typeof GvfsStatus];
 
 export type GvfsError =
   | UsageError
-  | { readonly kind: 'reach'; readonly path: string; readonly error: ReachError }
+  /** Of a path; without one, nothing was named. */
+  | { readonly kind: 'reach'; readonly path: string | undefined; readonly error: ReachError }
   | { readonly kind: 'call'; readonly path: string; readonly error: CallFailure }
   | { readonly kind: 'interrupted' }
   /** The cache itself, without a daemon. */
@@ -72,10 +73,14 @@ function say(status: keyof typeof GvfsStatus, what: string, toDo: string): GvfsR
   return { status: GvfsStatus[status], what, toDo };
 }
 
-function reachReport(path: string, error: ReachError): GvfsReport {
+function reachReport(path: string | undefined, error: ReachError): GvfsReport {
   switch (error.kind) {
     case 'notMounted':
-      return say('noMount', `${path} is in no gvfs mount`, 'findmnt -t fuse.gvfs lists them');
+      return say(
+        'noMount',
+        path === undefined ? 'there is no gvfs mount here' : `${path} is in no gvfs mount`,
+        'findmnt -t fuse.gvfs lists them',
+      );
     case 'noDaemon':
       return say(
         'noMount',
@@ -142,7 +147,7 @@ function refusedReport(
     case ErrorCode.cancelled:
       return say('failed', `${path}: cancelled, since the daemon is ending`, 'mount again');
     case ErrorCode.badParams:
-      return say('usage', `${path}: ${message}`, 'gvfs COMMAND --help says how');
+      return say('usage', `${path}: ${message}`, 'see what the command wants, with --help');
     case ErrorCode.parse:
     case ErrorCode.invalidRequest:
     case ErrorCode.unknownMethod:
@@ -172,7 +177,7 @@ function pathReport(path: string, message: string, errno = ''): GvfsReport {
     );
   }
   if (errno === 'ETIMEDOUT') {
-    return say('failed', message, 'name a file that is open, or the mountpoint for all');
+    return say('failed', `${path}: ${message}`, 'name the mountpoint: that fails all that waits');
   }
   return say('failed', `${path}: ${message}`, lookAtName);
 }

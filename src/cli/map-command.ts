@@ -4,7 +4,7 @@
 import { call, daemonOf } from './daemon-call.ts';
 import { complain, GvfsStatus } from './gvfs-errors.ts';
 import { mapPicture, partsWanted } from './map-picture.ts';
-import type { Shell } from './shell.ts';
+import { jsonLine, type Shell } from './shell.ts';
 
 export const mapHelp = `
 Examples:
@@ -35,7 +35,7 @@ export async function map(shell: Shell, request: MapRequest): Promise<GvfsStatus
   daemon.value.client.close();
   if (!answer.ok) return complain(shell, answer.error);
   if (request.json) {
-    shell.out(`${JSON.stringify(answer.value)}\n`);
+    shell.out(jsonLine(answer.value));
     return GvfsStatus.done;
   }
   const { env } = shell.surroundings;

@@ -3,7 +3,8 @@
  * and shows what is in it. It says the same without colours, and in ASCII.
  */
 import type { ResultOf } from '../daemon/control/schema.ts';
-import { bytesText, countText, percentText } from './quantities.ts';
+import { harmless } from '../observe/printable.ts';
+import { bytesText, countText, percentTexts } from './quantities.ts';
 
 export interface PictureStyle {
   /** Cells in a row. */
@@ -37,7 +38,7 @@ export function partsWanted(width: number): number {
 export function mapPicture(map: ResultOf<'map'>, style: PictureStyle): string {
   const { path, sizeBytes, pages, pageBytes, parts } = map;
   const size = `${bytesText(sizeBytes)}, ${countText(pages, 'page')} of ${bytesText(pageBytes)}`;
-  const lines = [`${path}: ${size}`, shares(parts, pages), ''];
+  const lines = [`${harmless(path)}: ${size}`, shares(parts), ''];
   const labels: string[] = [];
   for (let first = 0; first < parts.length; first += style.width) {
     labels.push(bytesText(Math.floor((first * pages) / parts.length) * pageBytes));
@@ -51,10 +52,11 @@ export function mapPicture(map: ResultOf<'map'>, style: PictureStyle): string {
   return `${lines.join('\n')}\n`;
 }
 
-function shares(parts: Parts, pages: number): string {
+function shares(parts: Parts): string {
   const sum = (kind: keyof Part) => parts.reduce((total, part) => total + part[kind], 0);
   const kinds = ['present', 'zero', 'dirty', 'absent'] as const;
-  return kinds.map((kind) => `${percentText(sum(kind), pages)} ${kind}`).join(', ');
+  const percents = percentTexts(kinds.map(sum));
+  return kinds.map((kind, at) => `${percents[at]} ${kind}`).join(', ');
 }
 
 function kindOf({ absent, present, zero, dirty }: Part): CellKind {

@@ -6,6 +6,8 @@ import { unreachable } from '../base/assert.ts';
 import type { SourceError } from '../config/mount-source.ts';
 import type { OptionError } from '../config/parse-options.ts';
 import type { MountErrorCode, MountFailure, ServerRefusal } from '../daemon/mount-failure.ts';
+import { harmless } from '../observe/printable.ts';
+import { cacheRefusalAdvice } from './cache-refusal.ts';
 
 /** Exit statuses, as mount(8) has them. */
 export const ExitStatus = {
@@ -106,7 +108,7 @@ export function report(error: CommandError): Report {
 
 /** The one line for standard error. */
 export function sentence(command: string, { what, toDo }: Omit<Report, 'status'>): string {
-  return `${command}: ${what}: ${toDo}`.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, ' ');
+  return harmless(`${command}: ${what}: ${toDo}`.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, ' '));
 }
 
 function say(status: keyof typeof ExitStatus, what: string, toDo: string): Report {
@@ -154,12 +156,32 @@ function cacheReport({ fault, directory, message }: MountFailure & { kind: 'cach
     case 'inside':
       return say('usage', `the cache ${directory} lies beneath the mountpoint ${message}`, other);
     case 'locked':
-      return say('failed', `the cache is taken, ${message}`, `unmount that first, or ${other}`);
-    case 'unusable':
-      return say('failed', `the cache in ${directory} cannot be used (${message})`, other);
+      return say(
+        'failed',
+        `the cache is taken, ${message}`,
+        `${lockedAdvice(message)}, or ${other}`,
+      );
+    case 'unusable': {
+      const advice = cacheRefusalAdvice(message);
+      const toDo = advice === undefined ? other : `${advice}, or ${other}`;
+      return say('failed', `the cache in ${directory} cannot be used (${message})`, toDo);
+    }
     default:
       return unreachable(fault);
   }
+}
+
+/** Its mount may have left the tree, and the daemon wait for the last file to be closed. */
+function lockedAdvice(message: string): string {
+  const found = /in use by the daemon (?<pid>\d+), which serves .* at (?<at>\/[^,]*)/s.exec(
+    message,
+  );
+  const { pid, at } = found?.groups ?? {};
+  if (pid === undefined || at === undefined) return 'unmount that first';
+  return (
+    `unmount ${at} first; if it is not mounted any more, ` +
+    `the daemon waits for files that are open: end who has them, or kill ${pid}`
+  );
 }
 
 /** What is at the server's side. */

@@ -1,9 +1,10 @@
 /**
- * How far a long call is: a bar that is drawn over itself on a terminal, and elsewhere a line for
- * each tenth, so that a log stays short.
+ * How far a long call is: a bar that is drawn over itself on a terminal. Elsewhere nothing is said:
+ * logs and mail of cron jobs are for what went wrong.
  */
 import type { Clock } from '../base/clock.ts';
-import { bytesText, durationText, percentText } from './quantities.ts';
+import { harmless } from '../observe/printable.ts';
+import { bytesText, durationText, percentText, shareText } from './quantities.ts';
 
 export interface ProgressOutput {
   readonly isTerminal: boolean;
@@ -25,11 +26,10 @@ export class ProgressLine {
   readonly #startedMs: number;
   #startedAtBytes: number | undefined;
   #drawnMs = Number.NEGATIVE_INFINITY;
-  #tenth = 0;
   #isDrawn = false;
 
   constructor(label: string, output: ProgressOutput, clock: Clock) {
-    this.#label = label;
+    this.#label = harmless(label);
     this.#output = output;
     this.#clock = clock;
     this.#startedMs = clock.monotonicMs();
@@ -38,7 +38,6 @@ export class ProgressLine {
   update(doneBytes: number, totalBytes: number): void {
     this.#startedAtBytes ??= doneBytes;
     if (this.#output.isTerminal) this.#draw(doneBytes, totalBytes);
-    else this.#sayTenth(doneBytes, totalBytes);
   }
 
   /** Takes the bar away: the result follows. */
@@ -54,26 +53,19 @@ export class ProgressLine {
     const figures = this.#figures(doneBytes, totalBytes, nowMs);
     const room = this.#output.columns - this.#label.length - figures.length - 5;
     const length = Math.min(room, BAR_MAX);
-    const filled = totalBytes === 0 ? length : Math.floor((length * doneBytes) / totalBytes);
+    const share = totalBytes === 0 ? 1 : Math.min(doneBytes / totalBytes, 1);
+    const filled = Math.floor(length * share);
     const bar = length < BAR_MIN ? '' : `[${'='.repeat(filled).padEnd(length)}] `;
     const line = `${this.#label} ${bar}${figures}`.slice(0, Math.max(0, this.#output.columns - 1));
     this.#output.write(`\r${line}\u001b[K`);
     this.#isDrawn = true;
   }
 
-  #sayTenth(doneBytes: number, totalBytes: number): void {
-    const tenth = totalBytes === 0 ? 10 : Math.floor((10 * doneBytes) / totalBytes);
-    if (tenth <= this.#tenth) return;
-    this.#tenth = tenth;
-    const figures = this.#figures(doneBytes, totalBytes, this.#clock.monotonicMs());
-    this.#output.write(`${this.#label} ${figures}\n`);
-  }
-
   /** ` 38 %, 1.2 GiB of 3.0 GiB, 11.2 MiB/s, 3 min left` */
   #figures(doneBytes: number, totalBytes: number, nowMs: number): string {
     const parts = [
       percentText(doneBytes, totalBytes).padStart(5),
-      `${bytesText(doneBytes)} of ${bytesText(totalBytes)}`,
+      shareText(doneBytes, totalBytes),
     ];
     const elapsedMs = nowMs - this.#startedMs;
     const perMs = (doneBytes - (this.#startedAtBytes ?? 0)) / elapsedMs;

@@ -28,12 +28,37 @@ export function durationText(ms: number): string {
   return hours < 47.5 ? `${Math.round(hours)} h` : `${Math.round(hours / 24)} d`;
 }
 
-/** `38 %`; only what is whole is `100 %`, and only nothing is `0 %`. */
+/** `4.0 KiB of 32.0 KiB`; where both would read alike though they are not, in bytes. */
+export function shareText(part: number, whole: number): string {
+  const [some, all] = [bytesText(part), bytesText(whole)];
+  return some === all && part !== whole ? `${part} of ${whole} B` : `${some} of ${all}`;
+}
+
+/** `38 %`; more than the whole is the whole; only what is whole is `100 %`, and only nothing is `0 %`. */
 export function percentText(part: number, whole: number): string {
   if (whole === 0) return '-';
-  const percent = Math.round((100 * part) / whole);
+  const percent = Math.min(Math.round((100 * part) / whole), 100);
   if (percent === 0 && part > 0) return '<1 %';
   return `${part < whole ? Math.min(percent, 99) : percent} %`;
+}
+
+/** The same of parts that are the whole together, so that no sum is beyond 100. */
+export function percentTexts(parts: readonly number[]): string[] {
+  const whole = parts.reduce((sum, part) => sum + part, 0);
+  if (whole === 0) return parts.map(() => '-');
+  const exact = parts.map((part) => (100 * part) / whole);
+  const percents = exact.map(Math.floor);
+  const lost = exact.map((value, at) => value - (percents[at] ?? 0));
+  const missing = 100 - percents.reduce((sum, percent) => sum + percent, 0);
+  const most = [...parts.keys()].sort((one, other) => (lost[other] ?? 0) - (lost[one] ?? 0));
+  // What is nothing has lost nothing, and is never among them.
+  for (const at of most.slice(0, missing)) percents[at] = (percents[at] ?? 0) + 1;
+  return parts.map((part, at) => {
+    const percent = percents[at] ?? 0;
+    if (part === 0) return '0 %';
+    if (percent === 0) return '<1 %';
+    return `${part < whole ? Math.min(percent, 99) : percent} %`;
+  });
 }
 
 /** `2026-01-02 03:04:05`, in the time zone of whoever reads it. */

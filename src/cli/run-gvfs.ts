@@ -43,12 +43,22 @@ export async function runGvfs(args: readonly string[], shell: Shell): Promise<nu
   addFailWaiting(gvfs, shell, run);
   addExports(gvfs, shell, run);
   try {
-    await gvfs.parseAsync(args, { from: 'user' });
+    await gvfs.parseAsync(withHelp(args, gvfs), { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? 0 : complain(shell, usageError(gvfs, args, error));
   }
   return run.status;
+}
+
+/** `gvfs help COMMAND` is `gvfs COMMAND --help`, and so is to say nothing. */
+function withHelp(args: readonly string[], { commands }: Known): readonly string[] {
+  const [first, ...command] = args;
+  if (first !== undefined && first !== 'help') return args;
+  const [name] = command;
+  const isKnown = name === undefined || commands.some((one) => one.name() === name);
+  // Of what is no command the help would be that of all.
+  return isKnown ? [...command, '--help'] : command;
 }
 
 /** How the one command ended. */
@@ -70,11 +80,13 @@ function addStatus(gvfs: Program, shell: Shell, run: Run): void {
     .description('Says how a mount is: server, cache, what is open and how it is served.')
     .argument('[path]', 'anything in the mount')
     .option(...jsonFlag)
-    .option('--all', 'every mount')
+    .option('--all', 'every mount, a line each')
+    .option('-v, --verbose', 'with the times of calls and requests')
     .addHelpText('after', statusHelp)
-    .action((path, { json = false, all = false }) => {
+    .action((path, { json = false, all = false, verbose = false }) => {
       if (all && path !== undefined) throw misuse('a path and --all contradict');
-      return run.end(all ? statusOfAll(shell, json) : statusOfOne(shell, path, json));
+      const how = { json, verbose };
+      return run.end(all ? statusOfAll(shell, how) : statusOfOne(shell, path, how));
     });
 }
 
@@ -117,8 +129,9 @@ function addCache(gvfs: Program, shell: Shell, run: Run): void {
   );
   withTargets('evict', 'Drops what is kept of images.', evictHelp)
     .option('--all', 'of all images')
-    .action((paths, { json = false, all = false, cachedir }) =>
-      run.end(evict(shell, { paths, json, all, cachedir })),
+    .option('--force', 'pinned images, too')
+    .action((paths, { json = false, all = false, force = false, cachedir }) =>
+      run.end(evict(shell, { paths, json, all, force, cachedir })),
     );
   withTargets('verify', 'Compares what is kept with its checksums.', verifyHelp).action(
     (paths, { json = false, cachedir }) => run.end(verify(shell, { paths, json, cachedir })),
@@ -130,10 +143,13 @@ function addCache(gvfs: Program, shell: Shell, run: Run): void {
     cache
       .command(method)
       .description(description)
-      .argument('<path...>', 'files in a mount')
+      .argument('<path...>', 'files in a mount, or ids of images')
+      .option('--cachedir <directory>', 'a cache directory, with no daemon needed')
       .option(...jsonFlag)
       .addHelpText('after', pinHelp)
-      .action((paths, { json = false }) => run.end(setPinned(shell, { paths, json }, method)));
+      .action((paths, { json = false, cachedir }) =>
+        run.end(setPinned(shell, { paths, json, cachedir }, method)),
+      );
   }
 }
 
@@ -181,7 +197,7 @@ function addExports(gvfs: Program, shell: Shell, run: Run): void {
 const MISUSE = 'gvfs.misuse';
 
 /** A wrong use that commander does not see. */
-function misuse(what: string, toDo = 'gvfs COMMAND --help says how'): CommanderError {
+function misuse(what: string, toDo = ''): CommanderError {
   return new CommanderError(1, MISUSE, `${what}\n${toDo}`);
 }
 
@@ -206,9 +222,11 @@ function usageError(gvfs: Known, args: readonly string[], error: CommanderError)
   const within = gvfs.commands.find((command) => command.name() === first);
   const isGroup = within !== undefined && within.commands.length > 0;
   const called = isGroup ? `gvfs ${first}` : 'gvfs';
+  const isCommand = isGroup && within.commands.some((command) => command.name() === second);
+  const full = within === undefined ? 'gvfs' : `gvfs ${isCommand ? `${first} ${second}` : first}`;
   switch (error.code) {
     case MISUSE:
-      return usage(text, toDo);
+      return usage(text, toDo === '' ? `${full} --help says how` : toDo);
     case 'commander.help':
       return usage('no command is given', `${called} --help lists them`);
     case 'commander.unknownCommand':
@@ -220,7 +238,7 @@ function usageError(gvfs: Known, args: readonly string[], error: CommanderError)
         ? usage('the server is missing', sayExports)
         : usage('the path is missing', `say gvfs ${isGroup ? `${first} ${second}` : first} PATH`);
     default:
-      return usage(text, args.length > 0 ? 'gvfs COMMAND --help says how' : 'see gvfs --help');
+      return usage(text.replace(/\. Expected .*$/, ''), `${full} --help says how`);
   }
 }
 

@@ -51,11 +51,20 @@ export function systemShell(): Shell {
   };
 }
 
-/** Progress is for people: where JSON is asked for, only a terminal shows it. */
-export function progressOutput(shell: Shell, json: boolean): ProgressOutput {
+/** Progress is for people: only a terminal shows it. */
+export function progressOutput(shell: Shell): ProgressOutput {
   const { errIsTerminal: isTerminal, columns } = shell;
-  const isShown = isTerminal || !json;
-  return { isTerminal, columns, write: (text) => (isShown ? shell.err(text) : undefined) };
+  return { isTerminal, columns, write: (text) => shell.err(text) };
+}
+
+/** One line of JSON: a terminal that shows it shows what is meant, as \uXXXX where it must. */
+export function jsonLine(value: unknown): string {
+  const text = JSON.stringify(value).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from({ length: character.length }, (_, at) => {
+      return `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`;
+    }).join(''),
+  );
+  return `${text}\n`;
 }
 
 /** Node decodes arguments as UTF-8, and replaces what is none. */

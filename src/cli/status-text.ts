@@ -2,24 +2,78 @@
  * `gvfs status` for people: a line for each thing that one asks first, then tables.
  */
 import type { Status } from '../daemon/control/schema.ts';
-import { bytesText, countText, durationText, percentText, timeText } from './quantities.ts';
+import { harmless } from '../observe/printable.ts';
+import {
+  bytesText,
+  countText,
+  durationText,
+  percentText,
+  shareText,
+  timeText,
+} from './quantities.ts';
 import { type Column, tableLines } from './table.ts';
 
-/** The text of one mount, with a newline at its end. */
-export function statusText(status: Status): string {
+const left = (title: string): Column => ({ title, align: 'left' });
+const right = (title: string): Column => ({ title, align: 'right' });
+
+/** The text of one mount, with a newline at its end; times of calls and requests if `verbose`. */
+export function statusText(status: Status, verbose: boolean): string {
   const tables = [
     tableLines(openColumns, status.open.map(openRow), '  '),
     tableLines(waitingColumns, status.waiting.map(waitingRow), '  '),
     tableLines(taskColumns, status.tasks.map(taskRow), '  '),
-    tableLines(rpcColumns, status.rpcs.map(rpcRow), '  '),
-    tableLines(requestColumns, status.operations.map(requestRow), '  '),
+    ...(verbose
+      ? [
+          tableLines(rpcColumns, status.rpcs.map(rpcRow), '  '),
+          tableLines(requestColumns, status.operations.map(requestRow), '  '),
+        ]
+      : []),
   ];
   const lines = [
-    `${status.source} on ${status.mountpoint}`,
-    ...heads(status).map(([name, text]) => `  ${name.padEnd(NAME_WIDTH)}${text}`),
+    harmless(`${status.source} on ${status.mountpoint}`),
+    ...heads(status).map(([name, text]) => `  ${name.padEnd(NAME_WIDTH)}${harmless(text)}`),
     ...tables.filter((table) => table.length > 0).flatMap((table) => ['', ...table]),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** What `--all` says of one mount. */
+export interface MountRow {
+  readonly mountpoint: string;
+  readonly source: string;
+  /** Or why there is none. */
+  readonly status: Status | string;
+  /** It serves, but its mount is not in the tree that we see. */
+  readonly isDetached?: boolean;
+}
+
+/** A line a mount, with a newline at its end; '' of none. */
+export function mountsText(mounts: readonly MountRow[]): string {
+  const rows = mounts.map(({ mountpoint, source, status, isDetached = false }) => {
+    if (typeof status === 'string') return [mountpoint, source, 'does not answer'];
+    const isLost = isDetached && status.state === 'serving';
+    const state = isLost ? states.leaving : states[status.state];
+    return [mountpoint, source, state, ...briefly(status)];
+  });
+  return tableLines(mountColumns, rows)
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+const states: Record<Status['state'], string> = {
+  serving: 'serving',
+  leaving: 'not in the tree, waits for open files',
+  draining: 'ends',
+};
+
+function briefly({ server, cache, open, waitingCount, pid }: Status): string[] {
+  return [
+    server.state === 'up' ? 'up' : 'away',
+    cache === null ? 'none' : bytesText(cache.allocatedBytes),
+    String(open.length),
+    String(waitingCount),
+    String(pid),
+  ];
 }
 
 const NAME_WIDTH = 9;
@@ -37,7 +91,10 @@ function heads(status: Status): [name: string, text: string][] {
 
 function session(status: Status): string {
   const access = status.readOnly ? 'read-only' : 'read-write';
-  const since = `${status.state} since ${timeText(status.startedAtMs)}`;
+  const started = timeText(status.startedAtMs);
+  const { state } = status;
+  const since =
+    state === 'serving' ? `serving since ${started}` : `${states[state]}, started ${started}`;
   return [status.session, access, since, `pid ${status.pid}`, `gvfs ${status.version}`].join(', ');
 }
 
@@ -58,7 +115,7 @@ function cache(cache: Status['cache']): [string, string][] {
   if (cache === null) return [['cache', 'none']];
   const free = cache.freeBytes === null ? [] : [`${bytesText(cache.freeBytes)} free`];
   const use = [
-    `${bytesText(cache.allocatedBytes)} of ${bytesText(cache.limitBytes)}`,
+    shareText(cache.allocatedBytes, cache.limitBytes),
     countText(cache.images, 'image'),
     ...free,
     `leaves ${bytesText(cache.freeFloorBytes)} free`,
@@ -92,8 +149,16 @@ function loop({ medianMs, p99Ms, maxMs }: Status['eventLoop']): string {
   return `late by ${median} (median), ${p99} (99 %), ${worst} (worst)`;
 }
 
-const left = (title: string): Column => ({ title, align: 'left' });
-const right = (title: string): Column => ({ title, align: 'right' });
+const mountColumns = [
+  left('mountpoint'),
+  left('source'),
+  left('state'),
+  left('server'),
+  right('cached'),
+  right('open'),
+  right('waiting'),
+  right('pid'),
+];
 
 const openColumns = [
   left('open'),
@@ -122,10 +187,10 @@ const servers: Record<Status['open'][number]['servedBy'], string> = {
   server: 'server',
 };
 
-const waitingColumns = [left('waiting'), right('for'), left('file')];
+const waitingColumns = [left('waiting'), right('for'), left('file or directory')];
 
 function waitingRow({ operation, ageMs, path }: Status['waiting'][number]): string[] {
-  return [operation, durationText(ageMs), path ?? '-'];
+  return [operation, durationText(ageMs), path === '' ? '(the mountpoint)' : (path ?? '-')];
 }
 
 const taskColumns = [left('task'), right('done'), right('of'), left('state'), left('file')];

@@ -1,6 +1,8 @@
 /**
- * Columns that line up, for a terminal and for cut(1): two blanks between them.
+ * Columns that line up, for a terminal and for cut(1): two blanks between them. A cell cannot break
+ * its line, whatever it has in it: names are others'.
  */
+import { harmless } from '../observe/printable.ts';
 
 export interface Column {
   readonly title: string;
@@ -15,7 +17,7 @@ export function tableLines(
   indent = '',
 ): string[] {
   if (rows.length === 0) return [];
-  const all = [columns.map(({ title }) => title), ...rows];
+  const all = [columns.map(({ title }) => title), ...rows.map((row) => row.map(harmless))];
   const widths = columns.map((_, at) => Math.max(...all.map((row) => widthOf(row[at] ?? ''))));
   return all.map((row) => {
     const cells = columns.map(({ align }, at) => {

@@ -6,12 +6,13 @@
  */
 import type { Result } from '../base/result.ts';
 import type { ResultOf } from '../daemon/control/schema.ts';
+import { harmless } from '../observe/printable.ts';
 import type { ByteRange } from './byte-range.ts';
 import { call, daemonOf } from './daemon-call.ts';
 import { complain, type GvfsError, GvfsStatus, reportOf } from './gvfs-errors.ts';
 import { ProgressLine } from './progress-line.ts';
-import { bytesText, percentText } from './quantities.ts';
-import { progressOutput, type Shell } from './shell.ts';
+import { bytesText, percentText, shareText } from './quantities.ts';
+import { jsonLine, progressOutput, type Shell } from './shell.ts';
 
 export interface WarmRequest {
   readonly paths: readonly string[];
@@ -47,25 +48,25 @@ export async function warm(shell: Shell, request: WarmRequest): Promise<GvfsStat
     if (status === GvfsStatus.done) status = failed;
     if (warmed.ok) {
       files.push({ file: path, ...warmed.value, error: null });
-      if (!request.json) shell.out(`${path}: ${text(warmed.value, request)}\n`);
+      if (!request.json) shell.out(`${harmless(path)}: ${text(warmed.value, request)}\n`);
     } else {
       files.push({ file: path, error: reportOf(warmed.error).what });
       complain(shell, warmed.error);
       if (warmed.error.kind === 'interrupted') break;
     }
   }
-  if (request.json) shell.out(`${JSON.stringify({ files })}\n`);
+  if (request.json) shell.out(jsonLine({ files }));
   return status;
 }
 
 async function warmOne(
   shell: Shell,
   typed: string,
-  { range, check, background, json }: WarmRequest,
+  { range, check, background }: WarmRequest,
 ): Promise<Result<Warmed, GvfsError>> {
   const daemon = await daemonOf(shell, typed);
   if (!daemon.ok) return daemon;
-  const progress = new ProgressLine(typed, progressOutput(shell, json), shell.clock);
+  const progress = new ProgressLine(typed, progressOutput(shell), shell.clock);
   const params = { path: daemon.value.path, ...range, check, background };
   try {
     return await call(shell, daemon.value, 'warm', params, ({ doneBytes, totalBytes }) =>
@@ -87,9 +88,11 @@ function verdict(warmed: Warmed, { check, background }: WarmRequest): GvfsStatus
 
 function text(warmed: Warmed, { check, background }: WarmRequest): string {
   const { presentBytes, totalBytes, fetchedBytes, damagedBytes } = warmed;
+  if (background && presentBytes >= totalBytes) return 'is present already';
   if (background) return 'is being fetched, gvfs status says how far it is';
-  const share = percentText(presentBytes, totalBytes);
-  const present = `${bytesText(presentBytes)} of ${bytesText(totalBytes)} present (${share})`;
+  // An empty file, or the rest of one.
+  const share = totalBytes === 0 ? '100 %' : percentText(presentBytes, totalBytes);
+  const present = `${shareText(presentBytes, totalBytes)} present (${share})`;
   const damaged = damagedBytes === 0 ? '' : `, ${bytesText(damagedBytes)} found damaged`;
   return check ? present + damaged : `${bytesText(fetchedBytes)} fetched, ${present}${damaged}`;
 }

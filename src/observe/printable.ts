@@ -13,6 +13,14 @@ export function printable(bytes: Uint8Array): string {
     : name.toString('latin1').replace(/[^ -$&-~]/g, (byte) => percent(byte.charCodeAt(0)));
 }
 
+/**
+ * Text from elsewhere (what was typed, what a file says) with %XX for what cannot be printed: it
+ * moves no cursor and ends no line. A percent sign stays, so that what `printable` made stays, too.
+ */
+export function harmless(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, percentEncoded);
+}
+
 /** The bytes that `printable` was given. */
 export function bytesOf(text: string): Buffer {
   const parts = text.split(/%([\dA-F]{2})/);

@@ -102,7 +102,7 @@ describe('gvfs', () => {
   it('refuses in one sentence', async () => {
     const [closed = 0] = await freePorts(1);
     const cases: [args: string[], status: number, text: RegExp][] = [
-      [[], 1, /no command is given/],
+      [['cache'], 1, /no command is given/],
       [['exprots'], 1, /unknown command "exprots": did you mean "exports"\?/],
       [['export', 'a'], 1, /did you mean "exports"/],
       [['zzz'], 1, /unknown command "zzz": gvfs --help lists them/],

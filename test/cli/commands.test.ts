@@ -32,6 +32,13 @@ describe('gvfs status', () => {
     assert.deepEqual([ran.status, ran.err], [0, '']);
   });
 
+  it('has the times of calls and requests with --verbose', async () => {
+    await using world = await fakeWorld();
+    const { out } = await world.gvfs('status', '-v');
+    assert.ok(out.endsWith(timesText), out);
+    assert.doesNotMatch((await world.gvfs('status')).out, /median {2}/);
+  });
+
   it('says what is wrong', async () => {
     await using world = await fakeWorld();
     world.mount.snapshot = () => ({
@@ -96,9 +103,17 @@ describe('gvfs status', () => {
       sockets: (mount) => (mount.mountpoint === '/mnt/vm' ? sockets(mount) : []),
     };
     const all = await world.gvfs('status', '--all');
-    assert.match(all.out, /^images.example.org:\/vm on \/mnt\/vm\n {2}session/);
-    assert.match(all.out, /\n\nb:\/b on \/mnt\/other\n {2}no daemon answers for \/mnt\/other: if/);
+    assert.equal(
+      all.out.replace(String(process.pid), '99').replace(/ +pid/, '  pid').replace(/ +99/, '  99'),
+      allText,
+    );
+    assert.match(all.err, /^gvfs: no daemon answers for \/mnt\/other: if .*\n$/);
     assert.equal(all.status, 3);
+    const full = await world.gvfs('status', '--all', '-v');
+    assert.match(
+      full.out,
+      /^images.example.org:\/vm on \/mnt\/vm\n {2}session[\s\S]*\n {2}request /,
+    );
     const json = await world.gvfs('status', '--all', '--json');
     const { mounts } = JSON.parse(json.out) as { mounts: Record<string, unknown>[] };
     assert.deepEqual(
@@ -108,6 +123,101 @@ describe('gvfs status', () => {
         ['/mnt/other', 'no daemon answers for /mnt/other'],
       ],
     );
+  });
+});
+
+describe('a mount that ends', () => {
+  it('is seen while its daemon waits for open files', async () => {
+    await using world = await fakeWorld('22 1 254:0 / / rw - ext4 /dev/vda1 rw\n');
+    world.mount.snapshot = () => ({ ...snapshot, state: 'leaving' });
+    const all = await world.gvfs('status', '--all');
+    assert.match(all.out, /\n\/mnt\/vm {2,}images.* +not in the tree, waits for open files +up/);
+    assert.equal(all.status, 0);
+    assert.match((await world.gvfs('cache', 'ls')).out, /on \/mnt\/vm\n[\s\S]*vm\/old.img/);
+    // It serves, and what it serves is elsewhere.
+    world.mount.snapshot = () => snapshot;
+    assert.match((await world.gvfs('status', '--all')).out, / +not in the tree, waits/);
+    await world.die();
+    const none = await world.gvfs('status', '--all');
+    assert.equal(none.err, 'gvfs: there is no gvfs mount here: findmnt -t fuse.gvfs lists them\n');
+    assert.equal(none.status, 3);
+  });
+
+  it('is left out when it ends meanwhile', async () => {
+    await using world = await fakeWorld();
+    const { mounts } = world.shell;
+    const there = await mounts.lines();
+    for (const command of [
+      ['status', '--all', '--json'],
+      ['cache', 'ls', '--json'],
+      ['cache', 'du', '--json'],
+    ]) {
+      let asked = 0;
+      // Listed once, and gone before it was asked.
+      world.shell.mounts = {
+        ...mounts,
+        ownSockets: async () => [],
+        sockets: () => [],
+        lines: async () => (asked++ === 0 ? there : []),
+      };
+      const ran = await world.gvfs(...command);
+      assert.match(ran.out, /^\{"(mounts|caches)":\[\]\}\n$/);
+      assert.deepEqual([ran.err, ran.status], ['', 0], command.join(' '));
+    }
+  });
+
+  it('is told of when it is still in the tree', async () => {
+    await using world = await fakeWorld();
+    await world.die();
+    assert.equal((await world.gvfs('status', '--all')).status, 3);
+    assert.match((await world.gvfs('cache', 'ls')).err, /no daemon answers/);
+  });
+});
+
+describe('names that would move the cursor', () => {
+  const evil = 'a\n\u001b[2J\u009b1m\u202e';
+  const shown = 'a%0A%1B[2J%C2%9B1m%E2%80%AE';
+
+  it('are shown as %XX, and break no table', async () => {
+    await using world = await fakeWorld();
+    const { files, cache } = world.mount;
+    const { openFiles } = files;
+    files.openFiles = () => openFiles().map((file) => ({ ...file, path: evil, why: evil }));
+    const list = cache?.list;
+    Object.assign(cache ?? {}, {
+      list: async (signal: AbortSignal) => {
+        const listed = await list?.(signal);
+        if (listed?.ok !== true) return listed;
+        return { ok: true, value: listed.value.map((line) => ({ ...line, path: evil })) };
+      },
+    });
+    const path = `/mnt/vm/${evil}`;
+    const commands = [
+      ['status'],
+      ['status', '--all'],
+      ['cache', 'ls'],
+      ['cache', 'du'],
+      ['cache', 'evict', '--all'],
+      ['cache', 'verify'],
+      ['cache', 'pin', path],
+      ['warm', path],
+      ['map', path],
+      ['fail-waiting', path],
+      ['status', '--json'],
+      ['cache', 'ls', '--json'],
+    ];
+    for (const command of commands) {
+      const { out, err } = await world.gvfs(...command);
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: these must not be there
+      assert.doesNotMatch(out + err, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202e]/, command[0]);
+      for (const line of out.split('\n')) assert.doesNotMatch(line, /^(1m|\[2J)/);
+    }
+    assert.ok((await world.gvfs('status')).out.includes(shown));
+    assert.ok((await world.gvfs('cache', 'du')).out.includes(shown));
+    const json = JSON.parse((await world.gvfs('status', '--json')).out) as {
+      open: { path: string }[];
+    };
+    assert.equal(json.open[0]?.path, shown);
   });
 });
 
@@ -220,7 +330,7 @@ describe('gvfs warm', () => {
     await using world = await fakeWorld();
     const ran = await world.gvfs('warm', '/mnt/vm/none', '/mnt/vm/vm', image);
     assert.equal(
-      ran.err.replace(/.* of 32.*\n/g, ''),
+      ran.err,
       'gvfs: /mnt/vm/none does not exist: look at its name\n' +
         'gvfs: /mnt/vm/vm is no regular file: name the files, one by one\n',
     );
@@ -272,19 +382,55 @@ describe('gvfs warm', () => {
     assert.match(status.out, /\n {2}task {2}done.*\n {2}warm {2}38 % {2}32.0 KiB {2}running {2}vm/);
   });
 
-  it('draws a bar on a terminal, a line a tenth elsewhere', async () => {
+  it('of a file that ends within a page counts what the file has', async () => {
     await using world = await fakeWorld();
-    const lines = await world.gvfs('warm', image);
-    assert.match(lines.err, /^\/mnt\/vm\/vm\/disk.img {2}13 %, 4.0 KiB of 32.0 KiB\n/);
-    assert.equal(lines.err.split('\n').length - 1, 8);
+    const { image: fake, files } = world.mount;
+    fake.sizeBytes = 6;
+    const { locate } = files;
+    files.locate = async (as, names) => {
+      const found = await locate(as, names);
+      if (!found.ok) return found;
+      return {
+        ok: true,
+        value: { ...found.value, attributes: { ...found.value.attributes, size: 6 } },
+      };
+    };
+    fake.present = new Set();
+    fake.zeros.clear();
+    assert.equal((await world.gvfs('warm', '--check', image)).status, 5);
+    fake.present.add(0);
+    const ran = await world.gvfs('warm', '--check', image);
+    assert.deepEqual([ran.out, ran.status], [`${image}: 6 B of 6 B present (100 %)\n`, 0]);
+    const beyond = await world.gvfs('warm', '--range', '6-9', image);
+    assert.equal(
+      beyond.err,
+      `gvfs: ${image}: the range is not within the file, which has 6 bytes: ` +
+        'see what the command wants, with --help\n',
+    );
+    assert.match((await world.gvfs('status')).out, / {2}6 B {3}100 % {2}/);
+  });
+
+  it('tells with --background what is present already', async () => {
+    await using world = await fakeWorld();
+    world.mount.image.isFree = false;
+    const ran = await world.gvfs('warm', '--background', '--json', '--range', '2K-14K', image);
+    const { files } = JSON.parse(ran.out) as {
+      files: { presentBytes: number; totalBytes: number }[];
+    };
+    assert.deepEqual([files[0]?.presentBytes, files[0]?.totalBytes], [10 << 10, 12 << 10]);
+    const there = await world.gvfs('warm', '--background', '--range', '0-12K', image);
+    assert.equal(there.out, `${image}: is present already\n`);
+  });
+
+  it('draws a bar on a terminal, and nothing elsewhere', async () => {
+    await using world = await fakeWorld();
+    assert.equal((await world.gvfs('warm', image)).err, '');
     world.shell.errIsTerminal = true;
     const drawn = (await world.gvfs('warm', image)).err.split('\u001b[K');
     assert.match(drawn[0] ?? '', /^\r\/mnt.*disk.img \[=+ +\] {2}13 %, 4.0 KiB of 32.0 KiB$/);
     assert.match(drawn.at(-3) ?? '', /^\r\/mnt.*\[=+\] 100 %, 32.0 KiB of 32.0 KiB$/);
     assert.deepEqual(drawn.slice(-2), ['\r', '']);
     for (const line of drawn) assert.ok(line.length <= 80, line);
-    world.shell.errIsTerminal = false;
-    assert.equal((await world.gvfs('warm', '--json', image)).err, '');
   });
 
   it('keeps the word of the server and of the disk', async () => {
@@ -322,7 +468,7 @@ describe('gvfs cache', () => {
     await using world = await fakeWorld();
     assert.equal((await world.gvfs('cache', 'du', '/mnt/vm')).out, usageText);
     const one = await world.gvfs('cache', 'du', '/mnt/vm/vm/old.img');
-    assert.doesNotMatch(one.out, /all of/);
+    assert.doesNotMatch(one.out, /total/);
   });
 
   it('evict drops what it may, and tells what it left', async () => {
@@ -351,6 +497,63 @@ describe('gvfs cache', () => {
     });
     assert.deepEqual([...world.mount.pinned], ['d2']);
     assert.equal((await world.gvfs('cache', 'pin', '/mnt/vm/none')).status, 32);
+  });
+
+  it('pinned images that are gone at the server are marked, and can go', async () => {
+    await using world = await fakeWorld();
+    world.mount.pinned.add('d2');
+    const { locate } = world.mount.files;
+    assert.doesNotMatch((await world.gvfs('cache', 'ls')).out, /gone/);
+    world.mount.files.locate = async (as, names) =>
+      names.at(-1)?.toString() === 'old.img'
+        ? { ok: false, error: localError('ENOENT', 'lookup') }
+        : locate(as, names);
+    assert.match(
+      (await world.gvfs('cache', 'ls')).out,
+      /old.img {2}\(pinned, gone at the server\)/,
+    );
+    const kept = await world.gvfs('cache', 'evict', '/mnt/vm/vm/old.img');
+    assert.match(kept.out, /old.img is kept: it is pinned/);
+    const unpinned = await world.gvfs('cache', 'unpin', '/mnt/vm/d2');
+    assert.deepEqual([unpinned.out, unpinned.status], ['/mnt/vm/d2: not pinned\n', 0]);
+    assert.equal(world.mount.pinned.size, 0);
+    world.mount.pinned.add('d2');
+    const forced = await world.gvfs('cache', 'evict', '--force', '/mnt/vm/vm/old.img');
+    assert.match(forced.out, /1 image evicted/);
+    assert.equal(world.mount.pinned.size, 0);
+  });
+
+  it('an image that was replaced at the server is unpinned by its name', async () => {
+    await using world = await fakeWorld();
+    world.mount.pinned.add('d1').add('d2');
+    Object.assign(world.mount.cache ?? {}, { idOf: () => 'new' });
+    assert.match(
+      (await world.gvfs('cache', 'ls')).out,
+      /old.img {2}\(pinned, gone at the server\)/,
+    );
+    assert.equal((await world.gvfs('cache', 'unpin', '/mnt/vm/vm/old.img')).status, 0);
+    assert.deepEqual([...world.mount.pinned], ['d1']);
+  });
+
+  it('verify of an image of which nothing can be believed does not call it good', async () => {
+    await using world = await fakeWorld();
+    const [id, why] = ['d9', 'info is damaged'];
+    const line = {
+      id,
+      why,
+      path: '',
+      sizeBytes: 0,
+      presentBytes: 0,
+      state: 'damaged',
+      pinned: false,
+    };
+    Object.assign(world.mount.cache ?? {}, { list: async () => ({ ok: true, value: [line] }) });
+    const ran = await world.gvfs('cache', 'verify', '/mnt/vm');
+    assert.equal(
+      ran.out,
+      '/mnt/vm: 1 image, 0 B checked, 1 image unbelievable\n  d9: all of it dropped, info is damaged\n',
+    );
+    assert.equal(ran.status, 5);
   });
 
   it('verify finds damage, and its status tells', async () => {
@@ -418,7 +621,27 @@ describe('gvfs fail-waiting', () => {
     const ran = await world.gvfs('fail-waiting', image);
     assert.deepEqual([ran.out, ran.status], [`${image}: 2 requests failed\n`, 0]);
     assert.equal((await world.gvfs('fail-waiting', '/mnt/vm')).out, '/mnt/vm: nothing waits\n');
-    assert.equal((await world.gvfs('fail-waiting', '--json', image)).out, '{"failed":0}\n');
+    assert.equal(
+      (await world.gvfs('fail-waiting', '--json', image)).out,
+      '{"failed":0,"waitElsewhere":0}\n',
+    );
+  });
+
+  it('says when it is elsewhere that they wait', async () => {
+    await using world = await fakeWorld();
+    world.mount.waitingRequests = [{ operation: 'LOOKUP', ino: 2 as Ino, ageMs: 5000 }];
+    const ran = await world.gvfs('fail-waiting', image);
+    assert.equal(
+      ran.out,
+      `${image}: nothing waits for it, but 1 request waits elsewhere: ` +
+        'gvfs status says where, gvfs fail-waiting /mnt/vm fails them all\n',
+    );
+    assert.equal(ran.status, 5);
+    Object.assign(world.mount.files, { pathOf: (ino: Ino) => (ino === 2 ? 'vm' : undefined) });
+    assert.match((await world.gvfs('status')).out, /LOOKUP +5.0 s {2}vm\n/);
+    world.mount.isAway = true;
+    const failed = await world.gvfs('fail-waiting', '/mnt/vm/vm');
+    assert.deepEqual([failed.out, failed.status], ['/mnt/vm/vm: 1 request failed\n', 0]);
   });
 });
 
@@ -437,10 +660,14 @@ describe('a wrong use', () => {
     ],
     [
       ['warm', '--check', '--background', 'x'],
-      '--background and --check contradict: gvfs COMMAND --help says how',
+      '--background and --check contradict: gvfs warm --help says how',
     ],
     [['map', '--width', '0', 'x'], '"--width 0" is not possible: use a whole number from 1 to 512'],
-    [['status', '--all', 'x'], 'a path and --all contradict: gvfs COMMAND --help says how'],
+    [['status', '--all', 'x'], 'a path and --all contradict: gvfs status --help says how'],
+    [['status', 'x', 'y'], 'too many arguments for "status": gvfs status --help says how'],
+    [['cache', 'ls', '--x'], 'unknown option "--x": gvfs cache ls --help says how'],
+    [['exports', 'host:/vm'], '"host:/vm" is an export, not a server: say gvfs exports host'],
+    [['exports', '[::1]:/vm'], '"[::1]:/vm" is an export, not a server: say gvfs exports [::1]'],
   ];
   for (const [args, err] of cases) {
     it(args.join(' '), async () => {
@@ -450,6 +677,20 @@ describe('a wrong use', () => {
       assert.deepEqual([ran.status, ran.out], [1, '']);
     });
   }
+});
+
+describe('help', () => {
+  it('is printed by gvfs alone, gvfs help, and of each command', async () => {
+    await using world = await fakeWorld();
+    const alone = await world.gvfs();
+    assert.match(alone.out, /^Usage: gvfs /);
+    assert.deepEqual([alone.status, alone.err], [0, '']);
+    assert.deepEqual(await world.gvfs('help'), alone);
+    assert.deepEqual(await world.gvfs('help', 'warm'), await world.gvfs('warm', '--help'));
+    const verify = await world.gvfs('help', 'cache', 'verify');
+    assert.deepEqual(verify, await world.gvfs('cache', 'verify', '--help'));
+    assert.equal((await world.gvfs('help', 'warn')).status, 1);
+  });
 });
 
 describe('every command', () => {
@@ -490,17 +731,24 @@ const statusText = `images.example.org:/vm on /mnt/vm
   open             size  cached  readers  writers  served by
   vm/disk.img  32.0 KiB    38 %        1        1  cache via daemon, not passthrough: WHY
 
-  waiting      for  file
+  waiting      for  file or directory
   READ       3.2 s  vm/disk.img
   GETATTR  12.0 ms  -
+`.replace('WHY', 'it is open for writing');
 
+const timesText = `
   call     count  failed   median     99 %
   READ      1024       0  35.4 ms  71.0 ms
   GETATTR     17       1  35.1 ms        -
 
   request  count   median     99 %
   READ      5000  0.04 ms  40.0 ms
-`.replace('WHY', 'it is open for writing');
+`;
+
+const allText = `mountpoint  source                  state            server   cached  open  waiting  pid
+/mnt/vm     images.example.org:/vm  serving          up      3.0 GiB     1        0  99
+/mnt/other  b:/b                    does not answer
+`;
 
 const listText = `images.example.org:/vm on /mnt/vm
   cached      size  on disk  last used            image
@@ -512,11 +760,11 @@ const usageText = `images.example.org:/vm on /mnt/vm
   on disk  image
   8.0 KiB  vm/disk.img
   8.0 KiB  vm/old.img
-  3.0 GiB  all of 100 GiB, in /var/cache/gvfs/0123
+  3.0 GiB  total, may be 100 GiB, in /var/cache/gvfs/0123
 `;
 
 const mapText = `vm/disk.img: 32.0 KiB, 8 pages of 4.0 KiB
-25 % present, 13 % zero, 0 % dirty, 63 % absent
+25 % present, 13 % zero, 0 % dirty, 62 % absent
 
      0 B |##0.|
 16.0 KiB |....|

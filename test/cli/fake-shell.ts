@@ -71,6 +71,7 @@ export async function fakeWorld(mountinfo = oneMount): Promise<FakeWorld> {
       lines: async () => parseMounts(mountinfo),
       uid: owner,
       sockets: () => [{ path: place.socket, owner }],
+      ownSockets: async () => [place.socket],
     },
     clock: systemClock,
     bytesOf: (argument) => Buffer.from(argument),

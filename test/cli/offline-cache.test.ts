@@ -2,7 +2,7 @@
  * `gvfs cache` where no daemon runs: a cache as one left it, on the disk.
  */
 import assert from 'node:assert/strict';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { chmodSync, chownSync, closeSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileIdOf } from '../../src/cache/file-id.ts';
@@ -32,6 +32,7 @@ describe('gvfs cache without a daemon', () => {
 
   it('takes the default directory when nothing is named, and finds nothing where none is', async () => {
     await using world = await fakeWorld(noMount);
+    await world.die();
     const none = await world.gvfs('cache', 'ls');
     assert.deepEqual([none.out, none.err, none.status], ['no cache of yours here\n', '', 0]);
     await leaveCache(world);
@@ -86,8 +87,65 @@ describe('gvfs cache without a daemon', () => {
     assert.match(ran.out, /^server:2049:\/export, no daemon\n.*\n.*a.img\n$/);
     assert.equal(ran.status, 0);
     const pinned = await world.gvfs('cache', 'pin', '/mnt/vm/images/a.img');
-    assert.match(pinned.err, /no daemon answers/);
-    assert.equal(pinned.status, 3);
+    assert.deepEqual([pinned.out, pinned.status], ['/mnt/vm/images/a.img: pinned\n', 0]);
+    assert.match((await world.gvfs('cache', 'ls', '/mnt/vm')).out, /a.img {2}\(pinned\)\n$/);
+    const none = await world.gvfs('cache', 'pin', '/mnt/vm/images/none.img');
+    assert.match(none.err, /there is no such image: gvfs cache ls names them\n$/);
+    assert.equal(none.status, 32);
+  });
+
+  it('pins of what is gone at the server are taken back, or go with it', async () => {
+    await using world = await fakeWorld(noMount);
+    await world.die();
+    const directory = await leaveCache(world);
+    const id = fileIdOf(imageFile);
+    const at = ['--cachedir', directory];
+    assert.equal((await world.gvfs('cache', 'pin', ...at, 'images/a.img')).status, 0);
+    const kept = await world.gvfs('cache', 'evict', ...at, 'images/a.img');
+    assert.match(kept.out, /a.img is kept: it is pinned\n$/);
+    assert.equal(kept.status, 5);
+    // By its id, with the default directory.
+    assert.equal((await world.gvfs('cache', 'unpin', id)).out, `${id}: not pinned\n`);
+    assert.doesNotMatch((await world.gvfs('cache', 'ls', ...at)).out, /pinned/);
+    assert.equal((await world.gvfs('cache', 'verify', ...at)).status, 0);
+    assert.equal((await world.gvfs('cache', 'pin', ...at, id)).status, 0);
+    const forced = await world.gvfs('cache', 'evict', '--force', ...at, id);
+    assert.match(forced.out, /1 image evicted/);
+    assert.match((await world.gvfs('cache', 'ls')).out, /no images\n$/);
+    assert.equal((await world.gvfs('cache', 'unpin', ...at, id)).status, 32);
+  });
+
+  it("says what is wrong with a directory that is open to others, or another user's", async () => {
+    await using world = await fakeWorld(noMount);
+    const directory = await leaveCache(world);
+    chmodSync(directory, 0o755);
+    for (const args of [['--cachedir', directory], []]) {
+      const open = await world.gvfs('cache', 'ls', ...args);
+      assert.match(
+        open.err,
+        /^gvfs: the cache is refused, .* is open to others .*: chmod 700 \/.*\n$/,
+      );
+      assert.ok(open.err.endsWith(`chmod 700 ${directory}\n`), open.err);
+      assert.equal(open.status, 32);
+    }
+    chmodSync(directory, 0o700);
+    chownSync(directory, 65_534, 65_534);
+    const other = await world.gvfs('cache', 'ls', '--cachedir', directory);
+    assert.match(other.err, /^gvfs: .* is another user's cache \(.*: run gvfs as that user/);
+    assert.equal(other.status, 32);
+  });
+
+  it('verify of an image whose info is damaged says so, once', async () => {
+    await using world = await fakeWorld(noMount);
+    const directory = await leaveCache(world);
+    const id = fileIdOf(imageFile);
+    writeFileSync(join(await exportOf(world, directory), id, 'info'), 'none');
+    const bad = await world.gvfs('cache', 'verify', '--cachedir', directory);
+    assert.match(
+      bad.out,
+      /1 image, 0 B checked, 1 image unbelievable\n.*: all of it dropped, .*\n$/,
+    );
+    assert.equal(bad.status, 5);
   });
 
   it('asks the daemon for what that has', async () => {

@@ -33,7 +33,7 @@ export const PAGE = 4096;
 
 /** An image of eight pages: two of bytes, one zero, the rest absent. */
 export class FakeImage implements ControlledImage {
-  readonly sizeBytes: number = 8 * PAGE;
+  sizeBytes: number = 8 * PAGE;
   present = new Set([0, 1]);
   readonly zeros = new Set([2]);
   /** Lets a warm go on by a page; until then it waits. */
@@ -41,8 +41,12 @@ export class FakeImage implements ControlledImage {
   isFree = true;
   cancelled = 0;
 
-  presentBytes(): number {
-    return (this.present.size + this.zeros.size) * PAGE;
+  presentBytes({ start, end } = { start: 0, end: this.sizeBytes }): number {
+    const pages = [...this.present, ...this.zeros].map((page) => page * PAGE);
+    const within = pages.map(
+      (at) => Math.min(at + PAGE, end, this.sizeBytes) - Math.max(at, start),
+    );
+    return within.reduce((sum, bytes) => sum + Math.max(bytes, 0), 0);
   }
 
   async warm(
@@ -177,6 +181,7 @@ export class FakeMount implements Controlled {
       lastUsedMs: Date.UTC(2026, 0, 2, 3, 4, 5),
       state: 'settled',
       why: null,
+      gone: null,
     };
   }
 }

@@ -26,8 +26,16 @@ describe('the control socket', () => {
     raw.send(
       'od":"failWaiting"}\n\n  \n{"jsonrpc":"2.0","id":2,"method":"failWaiting","params":{}}\n',
     );
-    assert.deepEqual(await raw.next(), { jsonrpc: '2.0', id: 'one', result: { failed: 0 } });
-    assert.deepEqual(await raw.next(), { jsonrpc: '2.0', id: 2, result: { failed: 0 } });
+    assert.deepEqual(await raw.next(), {
+      jsonrpc: '2.0',
+      id: 'one',
+      result: { failed: 0, waitElsewhere: 0 },
+    });
+    assert.deepEqual(await raw.next(), {
+      jsonrpc: '2.0',
+      id: 2,
+      result: { failed: 0, waitElsewhere: 0 },
+    });
     raw.close();
   });
 

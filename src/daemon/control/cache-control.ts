@@ -5,8 +5,10 @@ import { err, ok } from '../../base/result.ts';
 import type { CatalogueLine } from '../../cache/catalogue.ts';
 import type { DiskCache } from '../../cache/disk-cache.ts';
 import { fileIdOf } from '../../cache/file-id.ts';
+import { PAGE_BYTES } from '../../cache/file-io.ts';
 import type { Image } from '../../cache/image.ts';
 import { localError } from '../../errors/fs-error.ts';
+import { harmless } from '../../observe/printable.ts';
 import type { ControlledCache, ControlledImage } from './controlled.ts';
 import type { ImageLine } from './schema.ts';
 
@@ -36,15 +38,33 @@ export function controlledCache(cache: DiskCache): ControlledCache {
 export function imageLine(line: CatalogueLine): ImageLine {
   const { id, sizeBytes, presentBytes, allocatedBytes, open, pinned, lastUsedMs, state } = line;
   return {
-    path: line.path.replace(/^\/+/, ''),
-    ...{ id, sizeBytes, presentBytes, allocatedBytes, open, pinned, lastUsedMs, state },
-    why: line.why ?? null,
+    path: harmless(line.path.replace(/^\/+/, '')),
+    ...{ id, sizeBytes, allocatedBytes, open, pinned, lastUsedMs, state },
+    presentBytes: Math.min(presentBytes, sizeBytes),
+    gone: null,
+    why: line.why === undefined ? null : harmless(line.why),
   };
+}
+
+const whole = { start: 0, end: Number.MAX_SAFE_INTEGER };
+
+/** Present pages, of which the first and the last count as far as they are in the range. */
+function presentBytes({ content }: Image, start: number, end: number): number {
+  if (content === undefined) return 0;
+  const { map } = content;
+  const stop = Math.min(end, map.sizeBytes);
+  if (stop <= start) return 0;
+  const first = Math.floor(start / PAGE_BYTES);
+  const last = Math.ceil(stop / PAGE_BYTES);
+  let bytes = map.countPresent(first, last) * PAGE_BYTES;
+  if (map.countPresent(first, first + 1) > 0) bytes -= start - first * PAGE_BYTES;
+  if (map.countPresent(last - 1, last) > 0) bytes -= last * PAGE_BYTES - stop;
+  return bytes;
 }
 
 function controlledImage(image: Image): ControlledImage {
   return {
-    presentBytes: () => image.report().presentBytes,
+    presentBytes: ({ start, end } = whole) => presentBytes(image, start, end),
     async warm({ start, end }, { as, check, ...watch }) {
       const range = { offset: start, length: end - start };
       if (!check) return image.warm(range, { as, ...watch });

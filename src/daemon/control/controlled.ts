@@ -32,6 +32,8 @@ export interface ControlledFiles {
   /** Runs while the file's image is open, so that the cache can find it. */
   withImage<T>(as: Credentials, ino: Ino, run: () => Promise<T>): Promise<Result<T, FsError>>;
   openFiles(): readonly OpenFile[];
+  /** Where a node is that need not be open; undefined when its name is not known. */
+  pathOf?(ino: Ino): string | undefined;
 }
 
 export interface Located {
@@ -76,7 +78,8 @@ export interface Verified {
 }
 
 export interface ControlledImage {
-  presentBytes(): number;
+  /** Of the range in the cache: no more than the range and the file have. */
+  presentBytes(range?: { readonly start: number; readonly end: number }): number;
   /** Ends early, with EINTR, when cancelled; what it fetched stays. */
   warm(
     range: { readonly start: number; readonly end: number },

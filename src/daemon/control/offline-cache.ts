@@ -2,12 +2,15 @@
  * The cache without a daemon, in the words of the control socket: who asks need not know whether
  * one runs.
  */
+import { join } from 'node:path';
 import { err, ok, type Result } from '../../base/result.ts';
 import type { CatalogueLine } from '../../cache/catalogue.ts';
+import type { FileIo } from '../../cache/file-io.ts';
 import { NativeFileIo } from '../../cache/native-file-io.ts';
 import { type OfflineExport, openOffline } from '../../cache/offline.ts';
 import { type FsError, localError } from '../../errors/fs-error.ts';
 import { imageLine } from './cache-control.ts';
+import { setPinnedOffline } from './offline-pins.ts';
 import type { ImageLine, Progress, ResultOf } from './schema.ts';
 
 /** One export of the cache, locked until `close` of the whole. */
@@ -16,7 +19,13 @@ export interface OfflineCache {
   readonly source: string;
   images(choice: ImageChoice): Promise<Result<ResultOf<'images'>, FsError>>;
   verify(choice: ImageChoice, watch: OfflineWatch): Promise<Result<ResultOf<'verify'>, FsError>>;
-  evict(choice: ImageChoice, watch: OfflineWatch): Promise<Result<ResultOf<'evict'>, FsError>>;
+  /** Pinned images only by `force`. */
+  evict(
+    choice: ImageChoice,
+    watch: OfflineWatch,
+    force: boolean,
+  ): Promise<Result<ResultOf<'evict'>, FsError>>;
+  setPinned(choice: ImageChoice, pinned: boolean): Promise<Result<void, FsError>>;
 }
 
 export type ImageChoice = (image: ImageLine) => boolean;
@@ -53,7 +62,7 @@ export async function openOfflineCaches(cacheDir: string): Promise<Result<Opened
   }
   const { exports, inUse } = opened.value;
   return ok({
-    caches: exports.map(offlineCache),
+    caches: exports.map((one) => offlineCache(one, io.value)),
     inUse: inUse.map(({ source, holder, message }) => ({
       source,
       socket: holder?.socket === '' ? undefined : holder?.socket,
@@ -67,7 +76,7 @@ export async function openOfflineCaches(cacheDir: string): Promise<Result<Opened
   });
 }
 
-function offlineCache(one: OfflineExport): OfflineCache {
+function offlineCache(one: OfflineExport, io: FileIo): OfflineCache {
   const chosen = (choice: ImageChoice) => (line: CatalogueLine) => choice(imageLine(line));
   const interrupted = ({ signal }: OfflineWatch, operation: string) =>
     signal.aborted ? err(localError('EINTR', operation)) : undefined;
@@ -92,9 +101,20 @@ function offlineCache(one: OfflineExport): OfflineCache {
       const result = { images, checkedBytes, damagedBytes, damaged, setAside };
       return interrupted(watch, 'verify') ?? ok(result);
     },
-    async evict(choice, watch) {
-      const evicted = await one.evict(chosen(choice), watch);
+    async evict(choice, watch, force) {
+      const evicted = await one.evict(chosen(choice), { ...watch, force });
       return evicted.ok ? (interrupted(watch, 'evict') ?? evicted) : evicted;
+    },
+    async setPinned(choice, pinned) {
+      const lines = await one.list();
+      if (!lines.ok) return lines;
+      const meant = lines.value.filter(chosen(choice));
+      if (meant.length === 0) return err(localError('ENOENT', 'pin', 'there is no such image'));
+      for (const { id } of meant) {
+        const set = await setPinnedOffline(join(one.path, id), pinned, io);
+        if (!set.ok) return set;
+      }
+      return ok(undefined);
     },
   };
 }

@@ -1,14 +1,15 @@
 /**
  * From a path to the daemon that serves it.
  */
-import { dirname } from 'node:path';
+import { readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { err, ok, type Result } from '../../base/result.ts';
 import type { Surroundings } from '../../config/default-paths.ts';
 import { type MountLine, readMounts } from '../../fuse/mountinfo.ts';
 import { type ControlClient, connectTo } from './client.ts';
 import { type FoundMount, findMount, gvfsMounts } from './find.ts';
 import { isPrivate } from './private-directory.ts';
-import { possibleSocketPaths } from './socket-path.ts';
+import { ownSocketDirectories, possibleSocketPaths } from './socket-path.ts';
 
 export interface Reached {
   readonly client: ControlClient;
@@ -33,6 +34,8 @@ export interface Mounts {
   readonly uid: number;
   /** Where the socket of a mount may be, and of which user its directory has to be. */
   sockets(mount: FoundMount): readonly { readonly path: string; readonly owner: number }[];
+  /** The sockets that are there of who asks, whatever is mounted. */
+  ownSockets(): Promise<readonly string[]>;
 }
 
 export function systemMounts(surroundings: Surroundings): Mounts {
@@ -46,6 +49,17 @@ export function systemMounts(surroundings: Surroundings): Mounts {
           .flatMap((mountpoint) => possibleSocketPaths(mountpoint, owner, surroundings))
           .map((path) => ({ path, owner })),
       ),
+    async ownSockets() {
+      const paths: string[] = [];
+      for (const directory of ownSocketDirectories(surroundings)) {
+        if (!isPrivate(directory, uid)) continue;
+        const names = await readdir(directory).catch(() => []);
+        paths.push(
+          ...names.filter((name) => name.endsWith('.sock')).map((n) => join(directory, n)),
+        );
+      }
+      return paths;
+    },
   };
 }
 
@@ -64,6 +78,22 @@ export async function reach(
 /** Every mount of ours that is visible here. */
 export async function listMounts(mounts: Mounts): Promise<FoundMount[]> {
   return gvfsMounts(await mounts.lines());
+}
+
+/**
+ * Daemons whose mount is not in the tree: it has left it, and they wait for the last file to be
+ * closed, or it is in another namespace. The clients are the caller's to close.
+ */
+export async function detachedDaemons(mounts: Mounts): Promise<ControlClient[]> {
+  const ofMounts = (await listMounts(mounts)).flatMap((mount) => mounts.sockets(mount));
+  const known = new Set(ofMounts.map(({ path }) => path));
+  const clients: ControlClient[] = [];
+  for (const path of await mounts.ownSockets()) {
+    if (known.has(path)) continue;
+    const client = await connectTo(path);
+    if (client.ok) clients.push(client.value);
+  }
+  return clients;
 }
 
 /** The daemon of a mount. */

@@ -81,7 +81,11 @@ export interface MethodSpec {
 
 const none = record('', {});
 const path = text('the path of a file in the mount', 8192);
-const pathOrAll = optional(text('a file of the mount; left out, or `""`: all images', 8192));
+const image = text('the path of a file in the mount, or the id of an image', 8192);
+const pathOrAll = optional(text('a file of the mount; left out, or `""`: all', 8192));
+const imageOrAll = optional(
+  text('a file of the mount, or the id of an image; left out, or `""`: all images', 8192),
+);
 
 const rangeFields = {
   start: optional(integer('the first byte; 0 when left out')),
@@ -94,7 +98,7 @@ const durations = {
   p99Ms: nullable(number('the time that 99 of 100 stayed below')),
 };
 
-const image = record('one image of the cache', {
+const imageLine = record('one image of the cache', {
   path: text('where it was last seen, from the root of the export: a hint'),
   id: text('its directory in the cache'),
   sizeBytes: integer("the file's size"),
@@ -102,6 +106,12 @@ const image = record('one image of the cache', {
   allocatedBytes: integer('what it takes of the disk'),
   open: flag('whether it is open now'),
   pinned: flag('whether it is kept from eviction'),
+  gone: nullable(
+    flag(
+      'whether the server has no such file any more, or another one of that name; asked for pinned ' +
+        'images that are not open',
+    ),
+  ),
   lastUsedMs: integer('when it was last used, in ms since 1970; 0 when not known'),
   state: choice(
     '`settled`: kept across mounts; `writing`: written to, kept once the server has it all; ' +
@@ -176,7 +186,9 @@ const status = record('', {
     'requests of programs that wait, the oldest first, at most 100',
     record('', {
       operation: text('which'),
-      path: nullable(text('of which file, where it is open')),
+      path: nullable(
+        text('of which file, where that is known; of LOOKUP and the like, in which directory'),
+      ),
       ageMs: number('for how long'),
     }),
   ),
@@ -215,8 +227,8 @@ export const methods = {
   },
   images: {
     doc: 'The images in the cache, those that are not open included.',
-    params: record('', { path: pathOrAll }),
-    result: record('', { cache: cacheUse, images: list('the images, by path', image) }),
+    params: record('', { path: imageOrAll }),
+    result: record('', { cache: cacheUse, images: list('the images, by path', imageLine) }),
   },
   warm: {
     doc:
@@ -242,7 +254,7 @@ export const methods = {
     doc:
       'Compares what is present with its checksums. What is damaged is dropped, and fetched ' +
       'again when it is needed.',
-    params: record('', { path: pathOrAll }),
+    params: record('', { path: imageOrAll }),
     result: record('', {
       images: integer('images looked at'),
       checkedBytes: integer('compared'),
@@ -260,7 +272,10 @@ export const methods = {
   },
   evict: {
     doc: 'Drops what is cached of a file, or of all. Pinned images and those in use are left.',
-    params: record('', { path: pathOrAll }),
+    params: record('', {
+      path: imageOrAll,
+      force: optional(flag('pinned images, too: they are unpinned')),
+    }),
     result: record('', {
       images: integer('images of which something was dropped'),
       freedBytes: integer('given back to the disk'),
@@ -272,20 +287,26 @@ export const methods = {
   },
   pin: {
     doc: 'Keeps a file from eviction, across mounts.',
-    params: record('', { path }),
+    params: record('', { path: image }),
     result: record('', { path: text('which file'), pinned: flag('true') }),
   },
   unpin: {
-    doc: 'Allows its eviction again.',
-    params: record('', { path }),
+    doc:
+      'Allows its eviction again; of a path, also that of images which had the name before: the ' +
+      'file was replaced at the server.',
+    params: record('', { path: image }),
     result: record('', { path: text('which file'), pinned: flag('false') }),
   },
   failWaiting: {
     doc:
-      'Fails with EIO every request that waits for the server: of a file, or of the whole mount. ' +
+      'Fails with EIO every request that has waited for the server for over a second: of a file or ' +
+      'directory (looking up a name is a request of its directory), or of the whole mount. ' +
       'For programs that cannot be killed because the kernel waits for them.',
     params: record('', { path: pathOrAll }),
-    result: record('', { failed: integer('how many requests') }),
+    result: record('', {
+      failed: integer('how many requests'),
+      waitElsewhere: integer('how many wait still: of other files, or came meanwhile'),
+    }),
   },
   map: {
     doc: "A picture of a file's pages, in equal parts.",

@@ -8,12 +8,12 @@
  * Long calls are tasks, which `status` lists: those that run, and the last that ended in the
  * background.
  */
-import type { Name } from '../../base/brand.ts';
+import type { Ino, Name } from '../../base/brand.ts';
 import type { Clock } from '../../base/clock.ts';
 import { err, ok, type Result } from '../../base/result.ts';
 import type { ErrnoName } from '../../errors/errno.ts';
 import { type FsError, localError } from '../../errors/fs-error.ts';
-import { bytesOf } from '../../observe/printable.ts';
+import { bytesOf, harmless } from '../../observe/printable.ts';
 import { checkName } from '../../vfs/names.ts';
 import type { Controlled, ControlledCache, ControlledImage, Located, Watch } from './controlled.ts';
 import { type Call, Failure, type Handlers, type Outcome } from './protocol.ts';
@@ -65,7 +65,7 @@ export class Service {
     const { files, cache, kernel } = this.#controlled;
     const snapshot = this.#controlled.snapshot();
     const openFiles = files.openFiles();
-    const paths = new Map(openFiles.map(({ ino, path }) => [ino, path]));
+    const paths = new Map(openFiles.map(({ ino, path }) => [ino, harmless(path)]));
     const waiting = kernel.waiting().toSorted((one, other) => other.ageMs - one.ageMs);
     return {
       protocol: PROTOCOL_VERSION,
@@ -73,9 +73,9 @@ export class Service {
       ...snapshot,
       hitRatio: hitRatio(snapshot.bytes),
       open: openFiles.map((file) => ({
-        path: file.path,
+        path: harmless(file.path),
         sizeBytes: file.sizeBytes,
-        presentBytes: cache?.find(file.file)?.presentBytes() ?? null,
+        presentBytes: presentOf(cache?.find(file.file), file.sizeBytes),
         readers: file.readers,
         writers: file.writers,
         servedBy: file.servedBy,
@@ -83,7 +83,7 @@ export class Service {
       })),
       waiting: waiting.slice(0, WAITING_LISTED_MAX).map(({ operation, ino, ageMs }) => ({
         operation,
-        path: paths.get(ino) ?? null,
+        path: paths.get(ino) ?? this.#pathOf(ino) ?? null,
         ageMs,
       })),
       waitingCount: waiting.length,
@@ -97,7 +97,29 @@ export class Service {
     const chosen = await this.#choose(cache, params.path, call);
     if (chosen instanceof Failure) return chosen;
     const images = chosen.toSorted((one, other) => (one.path < other.path ? -1 : 1));
+    await this.#lookForPinned(cache, images, call.signal);
     return { cache: this.#cacheUse(), images };
+  }
+
+  /** Notes which of the pinned images the server does not have any more, as far as it says soon. */
+  async #lookForPinned(
+    cache: ControlledCache,
+    images: ImageLine[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (this.#controlled.snapshot().server.state !== 'up') return;
+    const limit = new AbortController();
+    const timer = this.#clock.after(NAME_LIMIT_MS, () => limit.abort());
+    const until = AbortSignal.any([limit.signal, signal]);
+    for (const [at, image] of images.entries()) {
+      if (!image.pinned || image.open || image.path === '') continue;
+      const located = await this.#locate(image.path, until);
+      if (until.aborted) break;
+      const isThere = !(located instanceof Failure) && cache.idOf(located.file) === image.id;
+      const isKnown = !(located instanceof Failure) || located.error.errno === 'ENOENT';
+      images[at] = { ...image, gone: isKnown ? !isThere : null };
+    }
+    timer.cancel();
   }
 
   #cacheUse(): ResultOf<'images'>['cache'] {
@@ -117,24 +139,35 @@ export class Service {
     const sizeBytes = located.attributes.size;
     const range = { start: params.start ?? 0, end: Math.min(params.end ?? sizeBytes, sizeBytes) };
     if (range.start > range.end || (range.start === range.end && sizeBytes > 0)) {
-      const message = `start, end: a range within the ${sizeBytes} bytes of the file is wanted`;
+      const message = `the range is not within the file, which has ${sizeBytes} bytes`;
       return new Failure({ code: ErrorCode.badParams, message });
     }
     const check = params.check ?? false;
     const { path } = params;
     const totalBytes = range.end - range.start;
+    let presentBytes = 0;
+    if (params.background === true) {
+      const present = await this.#withImage(cache, located, call.signal, async (image) =>
+        ok(image.presentBytes(range)),
+      );
+      if (present instanceof Failure) return present;
+      presentBytes = Math.min(present, totalBytes);
+    }
     const task = this.#tasks.begin('warm', path, totalBytes);
     const work = (watch: Watch) =>
-      this.#withImage(cache, located, watch.signal, (image) =>
-        image.warm(range, { ...watch, as: this.#controlled.as, check }),
-      );
+      this.#withImage(cache, located, watch.signal, async (image) => {
+        const warmed = await image.warm(range, { ...watch, as: this.#controlled.as, check });
+        return warmed.ok
+          ? ok({ ...warmed.value, presentBytes: image.presentBytes(range) })
+          : warmed;
+      });
     if (params.background === true) {
       const watch = { signal: this.#closing.signal, onProgress: task.progress };
       void work(watch).then((warmed) => {
         task.end(warmed instanceof Failure ? warmed.error.message : undefined);
       });
-      const nothingYet = { presentBytes: 0, fetchedBytes: 0, damagedBytes: 0 };
-      return { path, totalBytes, ...nothingYet, task: task.id };
+      const nothingYet = { fetchedBytes: 0, damagedBytes: 0 };
+      return { path, totalBytes, presentBytes, ...nothingYet, task: task.id };
     }
     const warmed = await work({
       signal: call.signal,
@@ -145,7 +178,8 @@ export class Service {
     });
     task.forget();
     if (warmed instanceof Failure) return warmed;
-    const { presentBytes, fetchedBytes, damagedBytes } = warmed;
+    presentBytes = Math.min(warmed.presentBytes, totalBytes);
+    const { fetchedBytes, damagedBytes } = warmed;
     return { path, totalBytes, presentBytes, fetchedBytes, damagedBytes, task: null };
   }
 
@@ -159,8 +193,16 @@ export class Service {
     let checkedBytes = 0;
     let damagedBytes = 0;
     const damaged: { path: string; damagedBytes: number }[] = [];
+    const setAside: { path: string; why: string }[] = [];
     try {
-      for (const { id, path } of chosen) {
+      for (const { id, path, state, why } of chosen) {
+        if (state === 'damaged') {
+          // Nothing says which bytes these are: there is nothing to compare.
+          const dropped = await cache.evict(id);
+          if (!dropped.ok) return diskFailure(dropped.error);
+          setAside.push({ path: path === '' ? id : path, why: why ?? 'it is not whole' });
+          continue;
+        }
         const before = checkedBytes;
         const verified = await cache.verify(id, {
           signal: call.signal,
@@ -180,7 +222,7 @@ export class Service {
     } finally {
       task.forget();
     }
-    return { images: chosen.length, checkedBytes, damagedBytes, damaged, setAside: [] };
+    return { images: chosen.length, checkedBytes, damagedBytes, damaged, setAside };
   }
 
   async #evict(params: ParamsOf<'evict'>, call: Call): Promise<Outcome<'evict'>> {
@@ -191,12 +233,15 @@ export class Service {
     let images = 0;
     let freedBytes = 0;
     const kept: { path: string; why: string }[] = [];
-    for (const { id, path, pinned } of chosen) {
+    for (const { id, path: hint, pinned } of chosen) {
       if (call.signal.aborted) return cancelled;
-      if (pinned) {
+      const path = hint === '' ? id : hint;
+      if (pinned && params.force !== true) {
         kept.push({ path, why: 'it is pinned' });
         continue;
       }
+      const unpinned = pinned ? await cache.setPinned(id, false) : ok(undefined);
+      if (!unpinned.ok) return diskFailure(unpinned.error);
       const evicted = await cache.evict(id);
       if (!evicted.ok) return diskFailure(evicted.error);
       const { freedBytes: freed, why } = evicted.value;
@@ -214,40 +259,62 @@ export class Service {
   ): Promise<ResultOf<'pin'> | Failure> {
     const { cache } = this.#controlled;
     if (cache === undefined) return noCache;
+    const listed = await cache.list(call.signal);
+    if (!listed.ok) return diskFailure(listed.error);
+    const kept = listed.value;
+    if (kept.some(({ id }) => id === path)) return setAll([path]);
     const located = await this.#image(path, call.signal);
+    const ofName = kept.filter((image) => image.path === path);
     if (located instanceof Failure) {
       // Unknown to the server, or it is away: the cache itself may know the name.
-      const listed = await cache.list(call.signal);
-      const kept = listed.ok ? listed.value.find((image) => image.path === path) : undefined;
-      if (kept === undefined || located.error.code === ErrorCode.notAnImage) return located;
-      const done = await cache.setPinned(kept.id, pinned);
-      return done.ok ? { path, pinned } : diskFailure(done.error);
+      const cannot = ofName.length === 0 || located.error.code === ErrorCode.notAnImage;
+      return cannot ? located : setAll(ofName.map(({ id }) => id));
     }
     // Opened, since an image that nobody has read yet is to be pinned, too.
+    const current = cache.idOf(located.file);
     const done = await this.#withImage(cache, located, call.signal, () =>
-      cache.setPinned(cache.idOf(located.file), pinned),
+      cache.setPinned(current, pinned),
     );
-    return done instanceof Failure ? done : { path, pinned };
+    if (done instanceof Failure || pinned) return done instanceof Failure ? done : { path, pinned };
+    const before = ofName.filter((image) => image.pinned && image.id !== current);
+    return setAll(before.map(({ id }) => id));
+
+    async function setAll(ids: readonly string[]): Promise<ResultOf<'pin'> | Failure> {
+      for (const id of ids) {
+        const set = await cache?.setPinned(id, pinned);
+        if (set?.ok === false) return diskFailure(set.error);
+      }
+      return { path, pinned };
+    }
   }
 
   async #failWaiting({ path = '' }: ParamsOf<'failWaiting'>): Promise<Outcome<'failWaiting'>> {
     const { files, kernel } = this.#controlled;
-    if (path === '') {
-      const inodes = new Set(kernel.waiting().map(({ ino }) => ino));
-      return { failed: [...inodes].reduce((sum, ino) => sum + kernel.failWaiting(ino), 0) };
-    }
-    const open = files.openFiles().filter((file) => file.path === path);
-    if (open.length > 0) {
-      return { failed: open.reduce((sum, { ino }) => sum + kernel.failWaiting(ino), 0) };
-    }
+    const fail = (inodes: ReadonlySet<Ino>): ResultOf<'failWaiting'> => {
+      const failed = [...inodes].reduce((sum, ino) => sum + kernel.failWaiting(ino), 0);
+      return { failed, waitElsewhere: kernel.waiting().length };
+    };
+    const waiting = new Set(kernel.waiting().map(({ ino }) => ino));
+    if (path === '') return fail(waiting);
+    // Who waits to open it has not opened it yet.
+    const isMeant = (ino: Ino) => this.#pathOf(ino) === path;
+    const open = files.openFiles().filter((file) => harmless(file.path) === path);
+    const inodes = new Set([...open.map(({ ino }) => ino), ...[...waiting].filter(isMeant)]);
+    if (inodes.size > 0) return fail(inodes);
     const limit = new AbortController();
     const timer = this.#clock.after(NAME_LIMIT_MS, () => limit.abort());
     const located = await this.#locate(path, limit.signal);
     timer.cancel();
-    if (!(located instanceof Failure)) return { failed: kernel.failWaiting(located.ino) };
+    if (!(located instanceof Failure)) return fail(new Set([located.ino]));
     if (!limit.signal.aborted) return located;
-    const message = `${path} is not open, and the server does not say what it is`;
+    const message = 'it is not open, and the server does not say what it is';
     return new Failure({ code: ErrorCode.path, message, errno: 'ETIMEDOUT' });
+  }
+
+  /** Without asking the server. */
+  #pathOf(ino: Ino): string | undefined {
+    const path = this.#controlled.files.pathOf?.(ino);
+    return path === undefined ? undefined : harmless(path);
   }
 
   async #map({ path, parts }: ParamsOf<'map'>, call: Call): Promise<Outcome<'map'>> {
@@ -278,6 +345,8 @@ export class Service {
     const all = await cache.list(signal);
     if (!all.ok) return diskFailure(all.error);
     if (path === undefined || path === '') return all.value;
+    const named = all.value.filter(({ id }) => id === path);
+    if (named.length > 0) return named;
     // Where names can be told without the server they are not asked for.
     const located = await this.#image(path, signal);
     const isMeant =
@@ -331,6 +400,10 @@ export class Service {
 const noCache = new Failure({ code: ErrorCode.noCache, message: 'the mount has no cache' });
 const cancelled = new Failure({ code: ErrorCode.cancelled, message: 'cancelled' });
 const notKept = err(localError('EIO', 'open', 'the cache does not keep this file'));
+
+function presentOf(image: ControlledImage | undefined, sizeBytes: number): number | null {
+  return image === undefined ? null : Math.min(image.presentBytes(), sizeBytes);
+}
 
 function hitRatio({ server, cache, zero, passthrough }: Status['bytes']): number | null {
   const here = cache + zero + (passthrough ?? 0);

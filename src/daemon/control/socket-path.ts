@@ -32,6 +32,12 @@ export function possibleSocketPaths(
   return [...directories].map((directory) => join(directory, socketName(mountpoint)));
 }
 
+/** Where daemons of this user may listen. */
+export function ownSocketDirectories({ uid, env }: Surroundings): string[] {
+  const runtimes = [env.XDG_RUNTIME_DIR, `/run/user/${uid}`, undefined];
+  return [...new Set(runtimes.map((runtime) => socketDirectory(uid, runtime)))];
+}
+
 function socketDirectory(uid: number, runtime: string | undefined): string {
   if (uid === 0) return '/run/gvfs';
   return runtime !== undefined && isAbsolute(runtime) ? join(runtime, 'gvfs') : `/tmp/gvfs-${uid}`;
