@@ -143,7 +143,7 @@ const COMMAND = fileURLToPath(new URL('../../dist/cli/gvfs-mount.js', import.met
 
 /** Incompressible, and in the server's page cache, so that its disk is no part of a figure. */
 function makeFile(path: string, bytes: number): void {
-  execFileSync('dd', ['if=/dev/urandom', `of=${path}`, 'bs=1M', `count=${bytes >> 20}`], {
+  execFileSync('dd', ['if=/dev/urandom', `of=${path}`, 'bs=1M', `count=${bytes / 2 ** 20}`], {
     stdio: 'ignore',
   });
 }
