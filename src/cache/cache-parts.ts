@@ -68,7 +68,7 @@ export interface CacheParts {
   readonly space: Space;
   readonly events: CacheEvents;
   readonly counts: CacheCounts;
-  /** Bytes that came and wait to be stored: beyond it a read is answered without being kept. */
+  /** Bytes that came and wait to be stored: beyond it a read waits for the disk. */
   readonly maxBacklogBytes: number;
   /** Bytes being stored now: the disk does not count them yet. */
   readonly storing: { bytes: number };

@@ -91,7 +91,7 @@ export interface CacheFigures {
 const IDLE_MS = 60_000;
 const IDLE_IMAGES = 64;
 /** Memory that a disk slower than the network may cost; long bursts fit in. */
-const MAX_BACKLOG_BYTES = 256 * 1024 * 1024;
+const MAX_BACKLOG_BYTES = 96 * 1024 * 1024;
 /** What a full disk is relieved of at once. */
 const ROOM_BYTES = 64 * 1024 * 1024;
 

@@ -36,6 +36,11 @@ export interface FetchCounts {
   readonly failures: number;
 }
 
+interface Waiting {
+  readonly bytes: number;
+  readonly then: () => void;
+}
+
 /** Held beside what is in flight for demand. */
 const HELD_MAX_BYTES = 64 * 1024 * 1024;
 
@@ -45,6 +50,7 @@ export class FetchQueue {
   readonly #background = new Set<PieceTaker>();
   #inFlightBytes = 0;
   #heldBytes = 0;
+  readonly #waiting = new Set<Waiting>();
   #pumping = false;
   readonly #fetchedBytes: Record<Priority, number> = { demand: 0, readAhead: 0, background: 0 };
   readonly #fetches: Record<Priority, number> = { demand: 0, readAhead: 0, background: 0 };
@@ -62,6 +68,13 @@ export class FetchQueue {
   /** Came, and not given back. */
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /** Calls `then` once, when at most `bytes` are held; the answer takes that back. */
+  whenHeldAtMost(bytes: number, then: () => void): () => void {
+    const waiting = { bytes, then };
+    this.#waiting.add(waiting);
+    return () => this.#waiting.delete(waiting);
   }
 
   counts(): FetchCounts {
@@ -113,6 +126,7 @@ export class FetchQueue {
         held = false;
         this.#heldBytes -= bytes.length;
         release();
+        this.#wake();
         this.#pump();
       },
     });
@@ -128,6 +142,14 @@ export class FetchQueue {
   drop(taker: PieceTaker): void {
     this.#readAhead.delete(taker);
     this.#background.delete(taker);
+  }
+
+  #wake(): void {
+    for (const waiting of this.#waiting) {
+      if (this.#heldBytes > waiting.bytes) continue;
+      this.#waiting.delete(waiting);
+      waiting.then();
+    }
   }
 
   #pump(): void {

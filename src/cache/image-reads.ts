@@ -13,8 +13,8 @@
  * C8  What is present needs no server.
  *
  * Whether anything can be kept is the disk's business, never a reader's: each failure of the disk
- * ends in a fetch. So does its slowness, once what waits for it takes too much memory: what is read
- * then is not kept.
+ * ends in a fetch. Its slowness is waited for, once what waits for it takes too much memory; a disk
+ * that does not move at all is not, and what is read then is not kept.
  */
 import type { HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
@@ -49,6 +49,8 @@ export interface WarmOptions {
 
 /** A read whose pages vanish so often between its steps is answered by a fetch of its own. */
 const MAX_ROUNDS = 8;
+/** A disk that stores nothing for so long is not waited for. */
+const STUCK_MS = 2_000;
 /** So does one that has fetched its pages so often, and could not keep them. */
 const MAX_FETCHES = 2;
 /** One may have ended just when it was asked; after so many in a row nothing may go. */
@@ -67,6 +69,8 @@ export class ImageReads {
   readonly #host: ReadHost;
   readonly #streams: Streams;
   readonly #takers = new Map<Stream, PieceTaker>();
+  /** The disk stores nothing of what waits for it. */
+  #isStuck = false;
 
   constructor(parts: CacheParts, host: ReadHost) {
     this.#parts = parts;
@@ -243,7 +247,10 @@ export class ImageReads {
       const [first] = absent;
       if (first === undefined) return ok(this.#fromFile(content, as, offset, length));
       if (!content.mayStore(length) || fetches >= MAX_FETCHES) break;
-      if (this.#isBehind(length) && !isOnItsWay(content, absent)) break;
+      if (this.#isBehind(length) && !isOnItsWay(content, absent)) {
+        if (!(await this.#caughtUp(length))) break;
+        continue;
+      }
       const { segments, own } = this.#fillsOf(content, absent, range, as, stream);
       if (own.size > 0) fetches++;
       const answer =
@@ -258,6 +265,32 @@ export class ImageReads {
   /** The disk is slower than the network: to keep more would take ever more memory. */
   #isBehind(length: number): boolean {
     return this.#parts.queue.heldBytes + length > this.#parts.maxBacklogBytes;
+  }
+
+  /** Waits for the disk, so that what is read is kept; false when it is stuck. */
+  #caughtUp(length: number): Promise<boolean> {
+    const { queue, clock, maxBacklogBytes } = this.#parts;
+    const enough = maxBacklogBytes - length;
+    if (this.#isStuck) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const before = queue.heldBytes;
+      const timer = clock.after(STUCK_MS, () => {
+        forget();
+        // One that moves is waited for, however slow it is.
+        const moves = queue.heldBytes < before;
+        if (!moves) {
+          this.#isStuck = true;
+          queue.whenHeldAtMost(enough, () => {
+            this.#isStuck = false;
+          });
+        }
+        resolve(moves);
+      });
+      const forget = queue.whenHeldAtMost(enough, () => {
+        timer.cancel();
+        resolve(true);
+      });
+    });
   }
 
   #isKept(content: ImageContent, offset: number, length: number): boolean {
