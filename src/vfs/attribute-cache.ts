@@ -26,7 +26,9 @@
  *     A change of ours that was answered without attributes explains all but another size.
  *     A rename or unlink of ours moves the ctime untold: the next answer with the known size and
  *     mtime is explained by it. So is what a server that tells no `before` (none does of LINK) has
- *     after a change that leaves both; after any other change the content is in doubt.
+ *     after a change that leaves both. Before any other change (Ganesha tells nothing of WRITE)
+ *     such a server is asked first, unless a change of ours was answered just before; where that
+ *     was not done the content is in doubt.
  * A7  A frozen inode stays what it was: its file is read as it was, and what the server has now is
  *     another inode's.
  *
@@ -67,6 +69,8 @@ export interface AttributeState {
   bout: Bout | undefined;
   /** Whether nobody but us has changed it cannot be told: it is to be dropped at the next open. */
   inDoubt: boolean;
+  /** When an answer last told what a change of ours found or left. */
+  provedAtMs: number;
   /** Moves when the content (bytes, names) may have changed otherwise than by us. */
   contentVersion: number;
   /** Moves when another has changed the inode for certain (A6). */
@@ -97,6 +101,8 @@ interface Bout {
   /** What was known, and how certain it was, when it began. */
   readonly known: Attributes | undefined;
   readonly unsure: boolean;
+  /** What was known was what the server had. */
+  readonly proved: boolean;
   /** A call of ours moved the ctime untold, before it or meanwhile. */
   ctimeMoved: boolean;
   /** A `before` that is not what was known, if one was told at all; and whether one was. */
@@ -131,6 +137,8 @@ type Policy = Pick<
 
 /** Ten years: what has no other end. */
 const FOREVER_MS = 315_360_000_000;
+/** What the server has is what our last change left, where it does not tell, for so long. */
+const OURS_MS = 1_000;
 /** What is believed only because the server is away: soon to be asked for again. */
 const AWAY_MS = 1_000;
 
@@ -140,6 +148,9 @@ export class AttributeCache {
   readonly #watcher: AttributeWatcher;
   /** While the server is away what is known is believed, however old it is. */
   serverIsAway = false;
+  /** Whether this server tells what a WRITE, another change of a file, found (`before`). */
+  #writesTell = false;
+  #settingTells = false;
   #serial = 0;
 
   constructor(policy: Policy, clock: Clock, watcher: AttributeWatcher) {
@@ -160,6 +171,7 @@ export class AttributeCache {
       changesInFlight: 0,
       bout: undefined,
       inDoubt: false,
+      provedAtMs: Number.NEGATIVE_INFINITY,
       contentVersion: 0,
       othersVersion: 0,
       accessVersion: 0,
@@ -247,7 +259,7 @@ export class AttributeCache {
 
   /** To be called just before a call that changes the inode is sent; pairs with `endChange`. */
   beginChange(state: AttributeState): ChangeStamp {
-    state.bout ??= newBout(state);
+    state.bout ??= newBout(state, this.#isProved(state));
     const alone = state.changesInFlight === 0;
     state.changesInFlight += 1;
     state.changesBegun += 1;
@@ -269,6 +281,9 @@ export class AttributeCache {
     const { before, after } = wcc ?? {};
     const ours = alone && known !== undefined && before !== undefined && sameMoment(before, known);
     takeInto(bout, wcc, effect, alone);
+    if (before !== undefined && effect.sizeAtLeast !== undefined) this.#writesTell = true;
+    if (before !== undefined && effect.sizeAtLeast === undefined) this.#settingTells = true;
+    if (after !== undefined) state.provedAtMs = this.#clock.monotonicMs();
     if (state.changesInFlight === 0) this.#judge(state, bout);
     if (after === undefined) {
       this.#applyBlindly(state, effect);
@@ -285,6 +300,25 @@ export class AttributeCache {
     state.changedSerial = this.#serial;
     state.learnedSerial = this.#serial;
     return ours;
+  }
+
+  /**
+   * Whether the attributes are to be asked for (and `proved`) before a change of ours, because its
+   * answer will not tell what it found.
+   */
+  mustLook(state: AttributeState, change: 'write' | 'set'): boolean {
+    const tells = change === 'write' ? this.#writesTell : this.#settingTells;
+    if (tells || this.#policy.session !== 'shared' || state.changesInFlight > 0) return false;
+    return !this.#isProved(state);
+  }
+
+  /** What is known is what the server has just said, for a change that is about to be sent. */
+  proved(state: AttributeState): void {
+    state.provedAtMs = this.#clock.monotonicMs();
+  }
+
+  #isProved({ provedAtMs }: AttributeState): boolean {
+    return provedAtMs > this.#clock.monotonicMs() - OURS_MS;
   }
 
   /** Somebody opens the file: what is in doubt counts as changed by others. */
@@ -306,7 +340,7 @@ export class AttributeCache {
     } else if (bout.keeps) {
       if (changed !== undefined) this.#changedByOthers(state, changed, known);
     } else if (known.type === 'regular' && this.#policy.session === 'shared') {
-      state.inDoubt = true;
+      if (!bout.proved) state.inDoubt = true;
     }
   }
 
@@ -390,10 +424,11 @@ export function maySearch({ mode }: Attributes): boolean {
   return (mode & 0o111) === 0o111;
 }
 
-function newBout({ known, unsure, ctimeMovedSerial }: AttributeState): Bout {
+function newBout({ known, unsure, ctimeMovedSerial }: AttributeState, proved: boolean): Bout {
   return {
     known,
     unsure,
+    proved,
     ctimeMoved: ctimeMovedSerial !== undefined,
     strange: undefined,
     toldBefore: false,

@@ -147,6 +147,7 @@ export class WriteBack {
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterRange(offset, offset + length);
     try {
+      if (inode.image !== undefined) await lookBefore(this.#context, as, inode, 'write');
       const kept = await inode.image?.beginWrite(offset, length);
       const partBytes = Math.min(this.#context.server.limits.writeMax, overlapBytes);
       const parts: Outcome<number>[] = [];
@@ -571,6 +572,20 @@ export async function toldAfter(
   if (inode.image === undefined || wcc?.after !== undefined) return wcc;
   const asked = await server.getattr(as, inode.file);
   return asked.ok ? { ...wcc, after: asked.value } : wcc;
+}
+
+/** Asks for the attributes before a change whose answer will not tell what it found. */
+export async function lookBefore(
+  { server, attributes }: Pick<WriteContext, 'server' | 'attributes'>,
+  as: Credentials,
+  inode: Inode,
+  change: 'write' | 'set',
+): Promise<void> {
+  if (!attributes.mustLook(inode.attributes, change)) return;
+  const stamp = attributes.stamp();
+  const asked = await server.getattr(as, inode.file);
+  if (!asked.ok || !attributes.observe(inode.attributes, asked.value, stamp)) return;
+  attributes.proved(inode.attributes);
 }
 
 /** Runs a change of the size that the file's image is told of. */

@@ -7,7 +7,7 @@ import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
 import type { ChangeEffect } from './attribute-cache.ts';
 import { keepingImage } from './file-images.ts';
-import { toldAfter } from './file-writes.ts';
+import { lookBefore, toldAfter } from './file-writes.ts';
 import type { OpenFile } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
@@ -69,6 +69,9 @@ async function sendSetattr(
   inode: Inode,
   wanted: SetAttributes,
 ): Outcome<boolean> {
+  if (inode.image !== undefined && (wanted.size !== undefined || wanted.mtime !== undefined)) {
+    await lookBefore(state, as, inode, 'set');
+  }
   const change = state.beginChange(inode);
   const result = await state.server.setattr(as, inode.file, wanted);
   const told = result.ok ? result.value : result.error.wcc;

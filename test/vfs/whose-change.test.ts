@@ -123,6 +123,30 @@ describe('changes of ours', () => {
     assert.equal(images.replaced + images.setAside, 0);
   });
 
+  it('keep what is kept where the server tells no "before": it is asked after a pause', async () => {
+    const { server, images, mounted, readAll } = world();
+    tellNoBefore(server);
+    const handle = await mounted.open('/f', O_RDWR);
+    await mounted.read(handle, 0, 100);
+    const asked = server.count('getattr');
+    for (const [pauseMs, bytes] of [
+      [5_000, 'one'],
+      [10, 'two'],
+      [10, 'xxx'],
+      [5_000, 'old'],
+    ] as const) {
+      mounted.clock.advance(pauseMs);
+      value(await mounted.write(handle, 0, bytes));
+      value(await mounted.fsync(handle));
+    }
+    assert.equal(server.count('getattr') - asked, 2);
+    mounted.fs.release(handle);
+    await settled();
+    const { fetchedBytes } = images;
+    assert.equal(await readAll(), old);
+    assert.equal(images.fetchedBytes, fetchedBytes);
+  });
+
   it('of the mode are believed though they overlap a WRITE within a tick', async () => {
     const { server, mounted } = world({ session: 'exclusive' });
     const { ino } = await mounted.walk('/f', bob);
