@@ -23,6 +23,12 @@ import type { Entry, Outcome } from './operations.ts';
 import type { Answer, Attributes, Created, ServerError } from './ports.ts';
 import { forgetSillyName, hideOpenFile, isHiddenName, mustHide, unhide } from './silly-rename.ts';
 
+/** A name in a directory. */
+interface NameAt {
+  readonly directory: Inode;
+  readonly name: Name;
+}
+
 /** A new object and its attributes. */
 export interface Made {
   readonly inode: Inode;
@@ -178,8 +184,8 @@ export async function rmdir(
 export async function rename(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
   flags: number,
 ): Outcome<void> {
   // Nothing of NFSv3 swaps two names or leaves a whiteout.
@@ -193,8 +199,8 @@ export async function rename(
 async function renameReplacing(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
 ): Outcome<void> {
   const target = await victimOf(state, as, to.directory, to.name);
   if (!target.ok) return target;
@@ -215,8 +221,8 @@ async function renameReplacing(
 async function renameOver(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
   replaced: Inode,
 ): Outcome<void> {
   const renamed = await renameName(state, as, from, to);
@@ -228,8 +234,8 @@ async function renameOver(
 async function renameOverOpen(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
   replaced: Inode,
 ): Outcome<void> {
   // Looked at first: what the server would refuse must not move the open file.
@@ -258,8 +264,8 @@ async function renameOverOpen(
 async function renameWithoutReplacing(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
 ): Outcome<void> {
   const source = await find(state, as, from.directory, from.name);
   if (!source.ok) return source;
@@ -279,8 +285,8 @@ async function renameWithoutReplacing(
 async function renameName(
   state: MountState,
   as: Credentials,
-  from: { readonly directory: Inode; readonly name: Name },
-  to: { readonly directory: Inode; readonly name: Name },
+  from: NameAt,
+  to: NameAt,
 ): Outcome<void> {
   const { server } = state;
   const moving = peek(state, from.directory, from.name);
@@ -477,7 +483,7 @@ function doneBefore(error: ServerError): boolean {
 async function leadsTo(
   state: MountState,
   as: Credentials,
-  at: { readonly directory: Inode; readonly name: Name },
+  at: NameAt,
   inode: Inode,
 ): Promise<boolean> {
   const found = await ask(state, as, at.directory, at.name);

@@ -4,7 +4,7 @@ import type { Ino } from '../../src/base/brand.ts';
 import { AttributeCache } from '../../src/vfs/attribute-cache.ts';
 import { defaultVfsOptions } from '../../src/vfs/options.ts';
 import type { Attributes } from '../../src/vfs/ports.ts';
-import { ManualClock } from './mounted.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 
 function seen(size: number, ctimeNs: bigint, more: Partial<Attributes> = {}): Attributes {
   return {

@@ -7,10 +7,10 @@ import { DiskCache } from '../../src/cache/disk-cache.ts';
 import { fileIdOf } from '../../src/cache/file-id.ts';
 import type { DiskSizes } from '../../src/cache/space.ts';
 import type { ImageCache, ReadReply } from '../../src/vfs/ports.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 import { PaperDisk } from '../cache/paper-disk.ts';
 import { MemoryImages } from './memory-images.ts';
 import type { MemoryServer } from './memory-server.ts';
-import { ManualClock } from './mounted.ts';
 
 export interface KeptCache {
   readonly cache: ImageCache;

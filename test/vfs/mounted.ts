@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import type { HandleId, Ino, Name } from '../../src/base/brand.ts';
-import type { Clock } from '../../src/base/clock.ts';
 import type { Credentials } from '../../src/base/credentials.ts';
 import type { Result } from '../../src/base/result.ts';
 import type { FsError } from '../../src/errors/fs-error.ts';
@@ -23,6 +22,7 @@ import {
   ROOT_INO,
 } from '../../src/vfs/operations.ts';
 import type { VfsOptions } from '../../src/vfs/options.ts';
+import { ManualClock } from '../base/manual-clock.ts';
 import { MemoryServer } from './memory-server.ts';
 
 export const O_RDONLY = 0;
@@ -32,34 +32,6 @@ export const O_EXCL = 0o200;
 
 export const alice: Credentials = { uid: 1000, gid: 1000, groups: [] };
 export const bob: Credentials = { uid: 1001, gid: 1001, groups: [] };
-
-export class ManualClock implements Clock {
-  #nowMs = 1_000;
-  readonly #timers = new Set<{ atMs: number; callback: () => void }>();
-
-  monotonicMs(): number {
-    return this.#nowMs;
-  }
-
-  wallNs(): bigint {
-    return 1_700_000_000_000_000_000n + BigInt(Math.round(this.#nowMs * 1e6));
-  }
-
-  after(delayMs: number, callback: () => void): { cancel(): void } {
-    const timer = { atMs: this.#nowMs + delayMs, callback };
-    this.#timers.add(timer);
-    return { cancel: () => this.#timers.delete(timer) };
-  }
-
-  advance(byMs: number): void {
-    this.#nowMs += byMs;
-    for (const timer of [...this.#timers]) {
-      if (timer.atMs > this.#nowMs) continue;
-      this.#timers.delete(timer);
-      timer.callback();
-    }
-  }
-}
 
 export class Mounted {
   readonly server: MemoryServer;
