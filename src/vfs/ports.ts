@@ -299,6 +299,33 @@ export interface ImageSource {
   attributes(): Attributes | undefined;
   /** Its path from the export's root, for people: a hint, which a rename elsewhere makes old. */
   path(): string;
+  /** How unsent writes reach the server; without it the image takes none. */
+  readonly sending?: ImageSending | undefined;
+}
+
+/**
+ * How an image's unsent writes reach the server. All changes are made so that they count as ours:
+ * none of them moves the file's `othersVersion` by itself.
+ */
+export interface ImageSending {
+  /** Bytes of one WRITE, at most. */
+  readonly writeMax: number;
+  /** In whose name this caller's unsent writes are to be sent when its own is refused. */
+  others(): readonly Credentials[];
+  /** What the file is at the server now, asked of it (GETATTR). */
+  look(as: Credentials): Promise<Result<Attributes, FsError>>;
+  /** One UNSTABLE WRITE. `bytes` must not change until the answer is there. */
+  write(as: Credentials, offset: number, bytes: Buffer): Promise<Result<WriteOk, FsError>>;
+  /** COMMIT of the whole file; its write verifier. */
+  commit(as: Credentials): Promise<Result<{ readonly verifier: bigint }, FsError>>;
+  /**
+   * Nothing is left to send: makes the file `size` bytes long if it is shorter, and sets its
+   * mtime (SETATTR). The attributes after it.
+   */
+  finish(
+    as: Credentials,
+    local: { readonly size: number; readonly mtimeNs: bigint },
+  ): Promise<Result<Attributes, FsError>>;
 }
 
 export interface ImageCache {
@@ -315,6 +342,66 @@ export interface ImageCache {
   isKept?(file: FileHandle): Promise<boolean>;
   /** What the file system wants to know again at the next mount. */
   readonly knowledge: KnowledgeStore;
+  /**
+   * The files with unsent writes that an earlier daemon left behind, as the disk knew them when the
+   * cache was opened. The file system opens their images, so that they are sent.
+   */
+  readonly recovered?: readonly RecoveredFile[];
+}
+
+export interface RecoveredFile {
+  readonly file: FileHandle;
+  readonly fsid: bigint;
+  readonly fileid: bigint;
+  /** From the export's root: a hint. */
+  readonly path: string;
+  /** Who wrote last. */
+  readonly as: Credentials;
+  readonly unsent: Unsent;
+}
+
+/** What of a file only this host has. */
+export interface Unsent {
+  /** Of dirty pages, those being sent included; 0 where only size or times are unsent. */
+  readonly bytes: number;
+  /** The file's size and mtime as our programs have to see them. */
+  readonly size: number;
+  readonly mtimeNs: bigint;
+  readonly state: 'dirty' | 'sending' | 'conflict';
+  /** When the oldest of them was written; ms since 1970. */
+  readonly sinceMs: number;
+}
+
+/**
+ * Writes that are acknowledged when the local disk has them, and sent later.
+ *
+ * The file system orders changes of the same bytes one after the other, and knows who may write.
+ */
+export interface LocalWrites {
+  /** undefined: the server has all of it. */
+  readonly unsent: Unsent | undefined;
+  /** The last time that it could not be sent, and why; `serial` grows with each. */
+  readonly failure: { readonly serial: number; readonly error: FsError } | undefined;
+  /**
+   * Takes the bytes, at most 1 MiB, of a file that our programs see `fileSize` bytes long. 'kept':
+   * they survive a kill of the daemon, and `unsent` tells of them. 'through': the cache cannot take
+   * them (no room, a failing disk, a conflict of its own making): nothing of the range is unsent any
+   * more, and they are to be sent as without this interface. `bytes` must not change until then.
+   */
+  write(
+    as: Credentials,
+    offset: number,
+    bytes: Buffer,
+    fileSize: number,
+  ): Promise<Result<'kept' | 'through', FsError>>;
+  /** The mtime that the server is to have once everything is sent. */
+  setModified(mtimeNs: bigint): Promise<void>;
+  /** What was acknowledged before the call survives a power loss when it resolves (fdatasync). */
+  sync(): Promise<Result<void, FsError>>;
+  /** What was acknowledged before the call is durable at the server when it resolves. */
+  writeBack(): Promise<Result<void, FsError>>;
+  /** Durably drops what is unsent: its file is gone, or its owner said so. */
+  discard(): Promise<void>;
 }
 
 /**
@@ -357,8 +444,11 @@ export interface CachedImage {
    */
   hold(): { readonly fd: number; release(): void } | { readonly why: string };
 
-  /** Ends one `open`. */
+  /** Ends one `open`. One with unsent writes stays as it is, and is sent all the same. */
   close(): void;
+
+  /** undefined: all writes go through. */
+  readonly local?: LocalWrites | undefined;
 }
 
 export interface PendingChange {
