@@ -170,13 +170,34 @@ export const optionTable = {
   },
   write: {
     group: 'cache',
-    value: {
-      kind: 'choice',
-      choices: ['through'],
-      otherwise: 'through: writes go to the server at once, and gvfs has no other way yet',
-    },
+    value: { kind: 'choice', choices: ['through', 'back', 'deferred'] },
     default: 'through',
-    doc: 'Where writes go: through the cache to the server at once',
+    doc:
+      'Where writes go: to the server at once (through), to the local disk and to the server soon ' +
+      'after (back; with session=shared before close and fsync return), or to the server only ' +
+      'when gvfs write-back or gvfs umount asks, or when room is needed (deferred)',
+  },
+  fsync: {
+    group: 'cache',
+    value: { kind: 'choice', choices: ['local', 'server'] },
+    default: undefined,
+    defaultWords: 'local with session=exclusive and write=back or deferred, else server',
+    doc: 'Where a write is durable when fsync returns: on the local disk, or at the server',
+  },
+  writeback_age: {
+    group: 'cache',
+    value: { kind: 'integer', min: 1, max: 86_400, unit: 'seconds' },
+    default: 30,
+    doc: 'With write=back: how old a write becomes before it is sent',
+  },
+  dirtysize: {
+    group: 'cache',
+    value: { kind: 'amount', minPercent: 1, minBytes: 1 << 20 },
+    default: undefined,
+    defaultWords: '1G, or 25% of cachesize where that is less',
+    doc:
+      'With write=back: how much may be unsent before it is sent whatever its age: bytes, or ' +
+      'percent of cachesize',
   },
   cache: {
     group: 'cache',
@@ -377,7 +398,7 @@ export const ignoredOptions: Readonly<Record<string, string>> = {
   fsc: ownCache,
   nofsc: ownCache,
   noacl: 'access lists are not shown',
-  async: 'writes are durable at the server after fsync or close',
+  async: 'write= and fsync= say when writes are durable, and where',
   addr: namedInSource,
   mountaddr: namedInSource,
   mounthost: namedInSource,
@@ -428,7 +449,7 @@ export const refusedOptions: Readonly<Record<string, string>> = {
   udp: 'gvfs speaks TCP only: leave it out',
   rdma: 'gvfs speaks TCP only: leave it out',
   minorversion: 'gvfs speaks NFS version 3 only: leave it out',
-  sync: 'gvfs makes writes durable at fsync and close: leave it out and let programs call fsync',
+  sync: 'write= and fsync= say when writes are durable, and where: leave it out',
   dirsync: 'directory changes are always synchronous: leave it out',
   acl: 'gvfs does not show access lists: leave it out',
   remount: 'a mount cannot be changed in place: unmount it and mount it again',

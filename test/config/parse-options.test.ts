@@ -59,6 +59,18 @@ describe('parseOptions', () => {
     ['cachesize=2T,cachefree=1M', { cachesize: 2 ** 41, cachefree: 2 ** 20 }],
     ['cachesize=100%,cachefree=05%', { cachesize: '100%', cachefree: '5%' }],
     ['session=exclusive,write=through,nopassthrough', { session: 'exclusive', passthrough: false }],
+    ['write=back', { write: 'back' }],
+    ['write=back,fsync=server', { write: 'back', fsync: 'server' }],
+    [
+      'session=exclusive,write=deferred,fsync=local',
+      { session: 'exclusive', write: 'deferred', fsync: 'local' },
+    ],
+    [
+      'write=back,writeback_age=5,dirtysize=10%',
+      { write: 'back', writeback_age: 5, dirtysize: '10%' },
+    ],
+    ['write=back,dirtysize=2G', { write: 'back', dirtysize: 2 ** 31 }],
+    ['nocache,write=through', { cache: false }],
     ['session=readonly', { session: 'readonly', ro: true }],
     ['rw,nofail,session=readonly', { session: 'readonly', ro: true }], // as mount(8) gives it
     ['session=readonly,rw,passthrough', { session: 'readonly', ro: true }],
@@ -106,7 +118,20 @@ describe('parseOptions', () => {
     ['cachefree=10', { kind: 'bad-value', option: 'cachefree', value: '10' }],
     ['cachefree=%', { kind: 'bad-value', option: 'cachefree', value: '%' }],
     ['session=private', { kind: 'bad-value', option: 'session', value: 'private' }],
-    ['write=back', { kind: 'bad-value', option: 'write', value: 'back' }],
+    ['write=around', { kind: 'bad-value', option: 'write', value: 'around' }],
+    ['fsync=never', { kind: 'bad-value', option: 'fsync', value: 'never' }],
+    ['writeback_age=0', { kind: 'bad-value', option: 'writeback_age', value: '0' }],
+    ['writeback-age=5', { kind: 'unknown-option', nearest: 'writeback_age' }],
+    ['dirtysize=0%', { kind: 'bad-value', option: 'dirtysize', value: '0%' }],
+    ['nocache,write=back', contradiction('write=back', 'nocache')],
+    ['write=deferred,session=exclusive,nocache', contradiction('write=deferred', 'nocache')],
+    ['transport=fuse-native,write=back', contradiction('write=back', 'transport=fuse-native')],
+    ['ro,write=back', contradiction('write=back', 'ro')],
+    ['write=back,session=readonly', contradiction('write=back', 'session=readonly')],
+    ['write=deferred', contradiction('write=deferred', 'session=shared')],
+    ['fsync=local', contradiction('fsync=local', 'write=through')],
+    ['write=back,fsync=local', contradiction('fsync=local', 'session=shared')],
+    ['ro,session=exclusive,fsync=local', contradiction('fsync=local', 'write=through')],
     ['cache=none', { kind: 'unwanted-value', option: 'cache' }],
     ['cachdir=/c', { kind: 'unknown-option', option: 'cachdir', nearest: 'cachedir' }],
     ['nocache,cachedir=/c', contradiction('nocache', 'cachedir')],
@@ -188,6 +213,9 @@ describe('parseOptions', () => {
     assert.deepEqual(idle('transport=fuse-native,nocache'), []);
     assert.deepEqual(idle('session=exclusive,acregmin=1,acdirmax=9'), ['acregmin', 'acdirmax']);
     assert.deepEqual(idle('acregmin=1'), []);
+    assert.deepEqual(idle('writeback_age=5,dirtysize=1G'), ['writeback_age', 'dirtysize']);
+    assert.deepEqual(idle('write=back,writeback_age=5,dirtysize=1G'), []);
+    assert.deepEqual(idle('session=exclusive,write=deferred,writeback_age=5'), ['writeback_age']);
   });
 
   it('reads back what formatOptions wrote', () => {
