@@ -49,6 +49,7 @@ export class FetchQueue {
   readonly #readAhead = new Set<PieceTaker>();
   readonly #background = new Set<PieceTaker>();
   #inFlightBytes = 0;
+  #readsInFlight = 0;
   #heldBytes = 0;
   readonly #waiting = new Set<Waiting>();
   #pumping = false;
@@ -63,6 +64,15 @@ export class FetchQueue {
   /** Asked for and not answered. */
   get inFlightBytes(): number {
     return this.#inFlightBytes;
+  }
+
+  /**
+   * Fetches that somebody waits for or soon will (demand, read-ahead): those not answered, and
+   * those since the start.
+   */
+  get reads(): { readonly inFlight: number; readonly begun: number } {
+    const { demand, readAhead } = this.#fetches;
+    return { inFlight: this.#readsInFlight, begun: demand + readAhead };
   }
 
   /** Came, and not given back. */
@@ -104,9 +114,12 @@ export class FetchQueue {
   ): Promise<Result<Fetched, FsError>> {
     this.#inFlightBytes += length;
     this.#fetches[priority]++;
+    const reads = priority === 'background' ? 0 : 1;
+    this.#readsInFlight += reads;
     const sent = this.#link.sent();
     const answer = await source.fetch(as, offset, length);
     this.#inFlightBytes -= length;
+    this.#readsInFlight -= reads;
     if (!answer.ok) {
       this.#failures++;
       this.#link.arrived(sent, undefined);

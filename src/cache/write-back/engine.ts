@@ -38,8 +38,8 @@ export interface WriteBackEvents {
 
 export interface WriteBackOptions {
   readonly clock: Clock;
-  /** Reads of the server, which go first: `FetchQueue.reads`. */
-  readonly reads: ReadsView;
+  /** Reads of the server, which go first: `FetchQueue.reads` as it is now. */
+  readonly reads: () => ReadsView;
   readonly policy: WriteBackPolicy;
   readonly events: WriteBackEvents;
 }

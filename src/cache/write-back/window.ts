@@ -49,7 +49,7 @@ type Grant = (slot: Slot | undefined) => void;
 
 export class WriteWindow {
   readonly #clock: Clock;
-  readonly #reads: ReadsView;
+  readonly #reads: () => ReadsView;
   readonly #link: LinkEstimate;
   readonly #waiting = new Set<Grant>();
   #inFlightBytes = 0;
@@ -61,11 +61,11 @@ export class WriteWindow {
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor(clock: Clock, reads: ReadsView) {
+  constructor(clock: Clock, reads: () => ReadsView) {
     this.#clock = clock;
     this.#reads = reads;
     this.#link = new LinkEstimate(clock);
-    this.#begunReads = reads.begun;
+    this.#begunReads = reads().begun;
   }
 
   /** Of runs that were sent and are not answered. */
@@ -140,7 +140,7 @@ export class WriteWindow {
   }
 
   #areReads(nowMs: number): boolean {
-    const { inFlight, begun } = this.#reads;
+    const { inFlight, begun } = this.#reads();
     if (inFlight > 0 || begun !== this.#begunReads) this.#readAtMs = nowMs;
     this.#begunReads = begun;
     return nowMs - this.#readAtMs < this.#readingMs();
