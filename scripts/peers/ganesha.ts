@@ -6,7 +6,8 @@
  * own rpcbind neither sees nor is needed by the server.
  *
  * - A server keeps its ports and its export through kill() and restart().
- * - The namespace holds no FUSE and no loop mount: it would keep alive what is unmounted outside.
+ * - The namespace holds no FUSE and no loop mount, but for the one that the export lies on: it would
+ *   keep alive what is unmounted outside.
  * - Nothing outlives us: see owned-process.ts. stop() removes the state directory, and the export
  *   unless the caller gave it.
  */
@@ -78,13 +79,17 @@ export async function startGanesha(options: GaneshaOptions = {}): Promise<Ganesh
   }
 }
 
-/** Becomes the server in a mount namespace made for it: $1 is our /run, the rest its command. */
+/**
+ * Becomes the server in a mount namespace made for it: $1 is our /run, $2 the exported directory, the
+ * rest its command.
+ */
 const NAMESPACE_SCRIPT = `
 set -eu
-awk '$3 ~ /^fuse/ || $1 ~ /^\\/dev\\/loop/ { print $2 }' /proc/self/mounts | tac |
+awk -v export="$2/" '($3 ~ /^fuse/ || $1 ~ /^\\/dev\\/loop/) && index(export, $2 "/") != 1 { print $2 }' \\
+  /proc/self/mounts | tac |
   while read -r mount; do umount -lci "$(printf '%b' "$mount")" || true; done
 mount --bind "$1" /run
-shift
+shift 2
 exec "$@"
 `;
 
@@ -139,7 +144,7 @@ class PrivateGanesha implements Ganesha {
       'unshare',
       [
         ...['--mount', '--propagation', 'private', '--'],
-        ...['bash', '-c', NAMESPACE_SCRIPT, 'ganesha', path('run')],
+        ...['bash', '-c', NAMESPACE_SCRIPT, 'ganesha', path('run'), this.directory],
         ...[...command, '-p', path('ganesha.pid')],
       ],
       { stdio: 'ignore' },

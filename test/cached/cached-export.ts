@@ -24,13 +24,22 @@ export interface CachedExport {
   image(name: string, bytes: number): Buffer;
 }
 
+export interface CachedExportOptions extends GaneshaOptions {
+  /** Where the cache lies (default: a directory of its own, on the disk of temporary files). */
+  cacheAt?: string;
+  /** The link to the server (default: as fast as it goes). */
+  link?: { rttMs?: number; mbit?: number };
+  /** What node is to run instead of the built `gvfs-mount`. */
+  program?: readonly string[];
+}
+
 export async function withCachedExport(
   body: (place: CachedExport) => Promise<void>,
-  options: GaneshaOptions & { cacheAt?: string } = {},
+  options: CachedExportOptions = {},
 ): Promise<void> {
   const cache = cacheDirectory();
   const server = await startGanesha({ watchful: true, ...options });
-  const relay = await startRelay({ to: { port: server.port } });
+  const relay = await startRelay({ ...options.link, to: { port: server.port } });
   const mounts: Mount[] = [];
   const place: CachedExport = {
     server,
@@ -39,6 +48,7 @@ export async function withCachedExport(
     async mount(...more) {
       const mount = await mountExport(server, {
         ...{ port: relay.port, cacheDirectory: place.cache, options: more },
+        program: options.program,
       });
       mounts.push(mount);
       return mount;

@@ -16,6 +16,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -37,6 +38,8 @@ export interface MountOptions {
   cacheDirectory?: string | undefined;
   /** The NFS port to use instead of the server's: that of a relay in front of it. */
   port?: number;
+  /** What node is to run instead of the built `gvfs-mount`, its arguments following. */
+  program?: readonly string[] | undefined;
 }
 
 export interface MountWithServerOptions extends MountOptions {
@@ -135,6 +138,19 @@ export class Mount {
     this.#remove();
   }
 
+  /**
+   * The host stops dead: the daemon where it is, then `cut` does what it does to its disk, and
+   * nothing of the daemon runs any more.
+   */
+  async stopDead(cut: () => void): Promise<void> {
+    const { pid } = this.#daemon;
+    process.kill(pid, 'SIGSTOP');
+    while (!isStopped(pid)) await sleep(1);
+    cut();
+    process.kill(pid, 'SIGKILL');
+    await this.crash();
+  }
+
   /** Unmounts and asserts that the daemon ended well, nothing left. It may be called again. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -200,7 +216,8 @@ export async function mountExport(server: Ganesha, options: MountOptions = {}): 
     const daemon = await spawnOwned(
       process.execPath,
       [
-        ...[GVFS_MOUNT, '-f', '-o', all.join(',')],
+        ...(options.program ?? [GVFS_MOUNT]),
+        ...['-f', '-o', all.join(',')],
         ...[`127.0.0.1:${server.exportPath}`, join(state, 'mnt')],
       ],
       { stdio: ['ignore', output, output], env: { ...process.env, NODE_OPTIONS: '' } },
@@ -230,6 +247,15 @@ export async function withMount(
   } finally {
     await server.stop();
   }
+}
+
+/** All threads of it: one in a system call comes to its end first. */
+function isStopped(pid: number): boolean {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).every((task) => {
+    const stat = readFileSync(join(tasks, task, 'stat'), 'utf8');
+    return /^[TZ]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  });
 }
 
 /** Whether something is mounted exactly there; asks the kernel's table, not the mount. */
