@@ -26,6 +26,18 @@ export interface VfsEvents {
   writesLost?(ino: Ino, bytes: number, error: FsError): void;
   /** The `.nfs` file of a deleted open file could not be removed from the server. */
   sillyNameLeft?(ino: Ino, name: Name, error: FsError): void;
+  /** The first program opens a file; the last one that had it open has closed it. */
+  fileOpened?(ino: Ino, path: string, writable: boolean): void;
+  fileClosed?(ino: Ino, path: string): void;
+  /** A file has unsent writes; the server has all of it again. */
+  dirty?(ino: Ino, path: string): void;
+  clean?(ino: Ino, path: string): void;
+  /** Another has changed a file with unsent writes: they wait for a decision. */
+  conflict?(ino: Ino, path: string): void;
+  /** The file of these unsent writes is gone from the server: they were dropped. */
+  unsentDropped?(ino: Ino, path: string, bytes: number): void;
+  /** Unsent writes of an earlier daemon whose file is gone: they stay where they are. */
+  recoveredGone?(path: string, bytes: number, error: FsError): void;
   /** The server has no READDIRPLUS: READDIR from now on. */
   readdirplusMissing?(): void;
 }

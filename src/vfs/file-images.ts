@@ -7,6 +7,8 @@
  *                                 | ^
  *                                 '-' another's change was proved: replaced
  *
+ * Unsent writes (file-unsent.ts) count as one who has it open.
+ *
  * I1  An image is opened with no change of the file's bytes under way (alone in the file's lane):
  *     a change that it is not told of is over, and in the attributes that it is opened with.
  * I2  Whenever another's change is proved (`othersVersion`), the image is told before anything is
@@ -26,6 +28,7 @@ import type { Credentials } from '../base/credentials.ts';
 import { ok, type Result } from '../base/result.ts';
 import type { FsError } from '../errors/fs-error.ts';
 import { fetchRange } from './file-reads.ts';
+import { FileUnsent, type UnsentImage } from './file-unsent.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import type { Outcome } from './operations.ts';
@@ -93,10 +96,11 @@ export class FileImages {
   }
 
   /** An image is of a regular file, and opened only as of what is known of it for certain. */
-  #mayEnter({ image, superseded, attributes }: Inode): boolean {
+  #mayEnter(inode: Inode): boolean {
+    const { image, superseded, attributes } = inode;
     if (attributes.known?.type !== 'regular') return false;
     if (image !== undefined) return true;
-    if (superseded || this.#isClosed) return false;
+    if (superseded || this.#isClosed || !this.#state.unsentFiles.mayOpen(inode)) return false;
     // What is kept would be dropped for what nobody can say while the server is away.
     return !this.#state.isAway || this.#state.attributes.isCertain(attributes);
   }
@@ -149,6 +153,7 @@ export async function keepingImage<T>(
 
 export class FileImage {
   readonly inode: Inode;
+  readonly local: FileUnsent;
   readonly #state: MountState;
   readonly #backing: Backing | undefined;
   readonly #closed: (image: FileImage) => void;
@@ -186,10 +191,12 @@ export class FileImage {
     this.inode = inode;
     this.#backing = backing;
     this.#closed = closed;
+    this.local = new FileUnsent(state, inode, this.#unsentSide());
     this.#source = {
       fetch: (as, offset, length) => fetchRange(state, as, inode, offset, length),
       attributes: () => this.#attributes(),
       path: () => state.pathText(inode),
+      sending: this.local.sending,
     };
   }
 
@@ -294,6 +301,8 @@ export class FileImage {
   async settle(): Promise<void> {
     const { inode } = this;
     if (!this.#unsettled || this.#isClosed || inode.writes?.kept.isEmpty === false) return;
+    // It is of what the server has once everything is sent.
+    if (this.local.unsent !== undefined) return;
     const { attributes } = this.#state;
     if (inode.attributes.changesInFlight === 0 && !attributes.isCertain(inode.attributes)) {
       if (this.#as === undefined || this.#state.isAway) return;
@@ -341,10 +350,26 @@ export class FileImage {
 
   /** Nothing of ours is under way, or left to be told to it. */
   get isSettled(): boolean {
-    return !this.#unsettled && this.#changes === 0 && this.#renewing === undefined;
+    const isDirty = this.local.unsent !== undefined;
+    return !isDirty && !this.#unsettled && this.#changes === 0 && this.#renewing === undefined;
   }
 
   // ---- Private ----------------------------------------------------------------------------------
+
+  #unsentSide(): UnsentImage {
+    const image = () => this.#image;
+    return {
+      get image() {
+        return image();
+      },
+      current: () => this.current(),
+      stay: () => {
+        this.#users += 1;
+      },
+      leave: () => this.leave(),
+      changed: () => this.changed(),
+    };
+  }
 
   #letGo(): void {
     this.#held?.release();
@@ -393,6 +418,7 @@ export class FileImage {
       const image = await cache.open(inode.file, content, this.#source);
       this.#image = image;
       this.#version = version;
+      state.unsentFiles.opened(inode, this.local);
       // It is open for another inode already, which has stayed what it was (I5).
       if (wasReplaced || state.inodes.isReplaced(inode))
         await image.replace(contentOf(state, inode));
@@ -462,6 +488,8 @@ export class FileImage {
     if (!this.#unsettled || this.#isClosed || this.#state.closing) return;
     const idleMs = this.#state.clock.monotonicMs() - this.#changedAtMs;
     const isQuiet = idleMs >= QUIET_MS && this.inode.attributes.changesInFlight === 0;
+    // It is told when everything is sent.
+    if (this.local.unsent !== undefined) return;
     if (isQuiet && this.inode.writes?.kept.isEmpty !== false) {
       this.#state.inBackground(this.settle());
       return;
@@ -484,6 +512,7 @@ export class FileImage {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#quiet?.cancel();
+    this.local.ended();
     this.#closed(this);
     this.#image?.close();
   }
@@ -525,7 +554,7 @@ function readWithin(
 }
 
 function contentOf(state: MountState, inode: Inode): Attributes {
-  const content = state.shown(inode);
+  const content = state.atServer(inode);
   if (content === undefined) throw new Error('an image of a file without attributes');
   return content;
 }

@@ -52,7 +52,8 @@ export async function readFile(
 
 /**
  * The same in one piece of memory, for the cache: [offset, offset + length) as the file has it now,
- * less only where the file ends.
+ * less only where the file ends; zeros up to the
+ * end that programs see.
  */
 export async function fetchRange(
   state: MountState,
@@ -67,11 +68,15 @@ export async function fetchRange(
   const release = () => {
     for (const one of releases) one();
   };
+  const got = parts.reduce((sum, part) => sum + part.length, 0);
+  // Where the server's file is not as long yet as ours has become there are zeros.
+  const end = Math.min(offset + length, state.shown(inode)?.size ?? 0);
+  const missing = state.unsentFiles.of(inode) === undefined ? 0 : Math.max(end - offset - got, 0);
   const [first] = parts;
-  if (first === undefined || parts.length === 1) {
+  if (missing === 0 && (first === undefined || parts.length === 1)) {
     return ok({ bytes: first ?? Buffer.alloc(0), release });
   }
-  const bytes = Buffer.concat(parts);
+  const bytes = Buffer.concat([...parts, Buffer.alloc(missing)]);
   release();
   return ok({ bytes, release: () => undefined });
 }

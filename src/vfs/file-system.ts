@@ -11,8 +11,10 @@ import type { Clock } from '../base/clock.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
+import { doubt } from './doubt.ts';
 import type { VfsEvents } from './events.ts';
 import type { Inode } from './inodes.ts';
+
 import { type Located, locate, type OpenFileLine, openFiles, withImage } from './inspection.ts';
 import { opendir, readdir, releasedir } from './listing.ts';
 import { lookup } from './lookup.ts';
@@ -32,6 +34,7 @@ import { defaultVfsOptions, type VfsOptions } from './options.ts';
 import { Access, type CachedImage, type FsStat, type ImageServer } from './ports.ts';
 import { setAttributes } from './set-attributes.ts';
 import { removeHiddenName } from './silly-rename.ts';
+import type { UnsentFile } from './unsent-files.ts';
 
 /** Linux, unistd.h. */
 const R_OK = 4;
@@ -47,9 +50,12 @@ export interface VfsFigures {
   /** Images of the cache that somebody needs, and those that the kernel reads by itself. */
   readonly openImages: number;
   readonly passthroughImages: number;
+  /** Of what only this host has. */
+  readonly unsentFiles: number;
+  readonly unsentBytes: number;
 }
 
-export type { Located, MountParts, OpenFileLine };
+export type { Located, MountParts, OpenFileLine, UnsentFile };
 
 export interface NfsFileSystem extends FileSystem {
   figures(): VfsFigures;
@@ -71,6 +77,34 @@ export interface NfsFileSystem extends FileSystem {
   pathOf(ino: Ino): string | undefined;
   /** What programs have open. */
   openFiles(): OpenFileLine[];
+
+  /** Files of which this host has what the server has not. */
+  unsent(): UnsentFile[];
+  /**
+   * What was acknowledged before the call, of the file or of all, is durable at the server. Waits for
+   * as long as the server does not answer (hard); answers the first error when all were tried.
+   */
+  settleUnsent(ino?: Ino): Outcome<void>;
+  /** Drops what is unsent of the file, durably. */
+  discardUnsent(ino: Ino): Outcome<void>;
+  /**
+   * Decides a conflict. 'mine': what is unsent may be sent again; 'theirs': it is dropped, and what
+   * the server has counts.
+   */
+  resolve(as: Credentials, ino: Ino, which: 'mine' | 'theirs'): Outcome<void>;
+  /** 'refused': open(2) fails with EBUSY until they are allowed again; what is open goes on. */
+  setOpens(now: 'allowed' | 'refused'): void;
+  /**
+   * Nothing that is known, of the file or of all, is believed any more without asking the server,
+   * whatever the session. The kernel is to be told by `changedByOthers` and `namesRevoked`.
+   */
+  doubt(ino?: Ino): void;
+  /**
+   * Refuses new work and settles what was acknowledged. Unsent writes are sent until none is left
+   * that can be, however long that takes; with `keepUnsent` they stay in the cache, for the next
+   * daemon.
+   */
+  close(how?: { readonly keepUnsent?: boolean }): Promise<void>;
 }
 
 /** Options that are not given have nfs(5)'s defaults. Without `cache` nothing is cached. */
@@ -175,6 +209,12 @@ export function createFileSystem(
 
   function read(_caller: Caller, handle: HandleId, offset: number, length: number) {
     return state.closing ? err(closed) : files.read(state, handle, offset, length);
+  }
+
+  /** Also while the session ends. */
+  async function onUnsent(ino: Ino, run: (inode: Inode) => Outcome<void>): Outcome<void> {
+    const inode = state.inode(ino, 'write-back');
+    return inode.ok ? run(inode.value) : inode;
   }
 
   function ifOpen<T>(run: () => Outcome<T>): Outcome<T> {
@@ -297,15 +337,19 @@ export function createFileSystem(
         return result;
       }),
 
-    close: () => close(state),
+    close: (how = {}) => close(state, how.keepUnsent === true),
     figures: () => ({
       inodes: state.inodes.size,
       openHandles: state.handles.size,
       heldBytes: state.writes.heldBytes,
       openImages: state.images?.all().length ?? 0,
       passthroughImages: state.images?.all().filter(({ isHeld }) => isHeld).length ?? 0,
+      ...state.unsentFiles.figures(),
     }),
-    recall: async () => state.knowledge?.recall(),
+    recall: async () => {
+      await state.knowledge?.recall();
+      state.unsentFiles.recover();
+    },
     serverState: (now) => state.serverState(now),
     locate: (as, path) =>
       on(ROOT_INO, 'locate', () => {
@@ -318,16 +362,33 @@ export function createFileSystem(
       return inode === undefined ? undefined : state.pathText(inode);
     },
     openFiles: () => openFiles(state),
+
+    unsent: () => state.unsentFiles.list(),
+    settleUnsent: (ino) =>
+      ino === undefined
+        ? state.unsentFiles.settle()
+        : onUnsent(ino, (inode) => state.unsentFiles.settle(inode)),
+    discardUnsent: (ino) => onUnsent(ino, (inode) => state.unsentFiles.discard(inode)),
+    resolve: (as, ino, which) =>
+      onUnsent(ino, (inode) => state.unsentFiles.resolve(as, inode, which)),
+    setOpens: (now) => {
+      state.refusesOpens = now === 'refused';
+    },
+    doubt: (ino) => doubt(state, ino),
   };
 }
 
 /** Settles what was acknowledged, and removes the names of deleted files that are still open. */
-async function close(state: MountState): Promise<void> {
+async function close(state: MountState, keepUnsent: boolean): Promise<void> {
   state.closing = true;
   await state.images?.closeSettled();
   await state.writes.settleAll();
   while (state.background.size > 0) await Promise.all(state.background);
+  // First: what is unsent of them need not be sent.
   for (const inode of state.inodes.hidden()) await removeHiddenName(state, inode, () => false);
+  if (!keepUnsent) await state.unsentFiles.settleForClose();
+  state.unsentFiles.end();
+  while (state.background.size > 0) await Promise.all(state.background);
   await state.images?.close();
   await state.knowledge?.close();
   state.names.clear();

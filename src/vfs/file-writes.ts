@@ -16,8 +16,11 @@
  * W4  Explicit times are set only when nothing is left to send: later WRITEs would move them.
  * W5  While bytes are kept the file is at least as long as they reach, and reads see them,
  *     whatever the server lost.
+ *     Where the local disk acknowledges writes, times are set at once, and again in the end.
  * W6  Memory is bounded: COMMITs start in the background at a soft bound, writers wait at the hard
  *     one, and when COMMITs fail there, they write FILE_SYNC, which keeps nothing.
+ * W7  Where the policy is such, the local disk takes a write (file-unsent.ts); what it does not take
+ *     goes through, as all of the above. Both in the file's lane: of the same bytes the later wins.
  */
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
@@ -30,8 +33,9 @@ import type { VfsEvents } from './events.ts';
 import type { Inode, InodeTable } from './inodes.ts';
 import { KeptBytes, type KeptRange, SharedMemory } from './kept-bytes.ts';
 import type { Outcome, Payload } from './operations.ts';
-import type { VfsOptions } from './options.ts';
-import type { ImageServer, Stability, WccData, WriteOk } from './ports.ts';
+import { durability, keepsWrites, type VfsOptions } from './options.ts';
+import type { ImageServer, Stability, WriteOk } from './ports.ts';
+import { lookBefore, sendWrite } from './server-changes.ts';
 
 /**
  * A write that is longer goes out in parts of this size, all in flight: the server works on one
@@ -69,6 +73,14 @@ export interface WriteContext {
   readonly events: VfsEvents;
 }
 
+/** How durable a write is to be when it is answered. */
+export interface Durably {
+  /** What its writer asks for. */
+  readonly asked: Stability;
+  /** What it is sent with, where it is sent. */
+  readonly sent: Stability;
+}
+
 export class WriteBack {
   readonly #context: WriteContext;
   /** Files with kept bytes; each is pinned. */
@@ -79,6 +91,11 @@ export class WriteBack {
 
   constructor(context: WriteContext) {
     this.#context = context;
+  }
+
+  /** Files with acknowledged bytes that the server may lose. */
+  holding(): Inode[] {
+    return [...this.#holding];
   }
 
   /** Bytes of memory held for uncommitted writes and those in flight. */
@@ -107,10 +124,10 @@ export class WriteBack {
     as: Credentials,
     offset: number,
     payload: Payload,
-    stability: Stability,
+    durably: Durably,
   ): Outcome<number> {
     const { inodes } = this.#context;
-    const writing = this.#write(inode, as, offset, payload, stability);
+    const writing = this.#write(inode, as, offset, payload, durably);
     this.#inFlight.add(writing);
     // A killed writer's handle is closed, and its file forgotten, before the answer comes: then
     // there is nobody else to commit what it wrote.
@@ -129,7 +146,7 @@ export class WriteBack {
     as: Credentials,
     offset: number,
     payload: Payload,
-    stability: Stability,
+    { asked, sent }: Durably,
   ): Outcome<number> {
     const { length } = payload.bytes;
     if (length === 0) {
@@ -141,30 +158,77 @@ export class WriteBack {
       payload.release();
     });
     // Without a wait the lane is entered at once: calls are carried out in the order they came.
+    const isLocal = inode.image !== undefined && keepsWrites(this.#context.options);
     const isFull = this.#heldBytes >= this.#context.options.uncommittedMaxBytes;
-    const mayKeep = isFull ? await this.#waitForRoom(inode) : true;
+    const mayKeep = isFull ? !isLocal && (await this.#waitForRoom(inode)) : true;
     this.#heldBytes += length;
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterRange(offset, offset + length);
+    let taken: 'kept' | 'through' = 'through';
     try {
-      if (inode.image !== undefined) await lookBefore(this.#context, as, inode, 'write');
-      const kept = await inode.image?.beginWrite(offset, length);
-      const partBytes = Math.min(this.#context.server.limits.writeMax, overlapBytes);
-      const parts: Outcome<number>[] = [];
-      for (let at = 0; at < length; at += partBytes) {
-        const bytes = payload.bytes.subarray(at, Math.min(at + partBytes, length));
-        const how = mayKeep ? stability : 'fileSync';
-        parts.push(this.#writePart(inode, as, offset + at, bytes, memory, how));
+      const local = isLocal
+        ? await this.#writeLocally(inode, as, offset, payload.bytes)
+        : ok(taken);
+      if (!local.ok) return local;
+      taken = local.value;
+      if (taken === 'through') {
+        const how = mayKeep ? sent : 'fileSync';
+        return await this.#writeThrough(inode, as, offset, payload.bytes, memory, how);
       }
-      const written = await writtenFromStart(parts, partBytes);
-      if (written.ok) await kept?.done(payload.bytes.subarray(0, written.value));
-      else await kept?.failed();
-      return written;
     } finally {
       leave();
       memory.drop();
       this.#startCommits(inode);
     }
+    const durable = asked === 'unstable' ? ok(undefined) : await this.#makeDurable(inode);
+    return durable.ok ? ok(length) : durable;
+  }
+
+  /** W7, in the lane. */
+  async #writeLocally(
+    inode: Inode,
+    as: Credentials,
+    offset: number,
+    bytes: Buffer,
+  ): Outcome<'kept' | 'through'> {
+    const written = await inode.image?.local.write(as, offset, bytes);
+    if (written?.ok === true && written.value === 'kept') {
+      // What is older of these bytes must not be sent again.
+      inode.writes?.kept.cut(offset, offset + bytes.length);
+      this.#checkHolding(inode);
+    }
+    return written ?? ok('through');
+  }
+
+  /** In the lane. */
+  async #writeThrough(
+    inode: Inode,
+    as: Credentials,
+    offset: number,
+    bytes: Buffer,
+    memory: SharedMemory,
+    stability: Stability,
+  ): Outcome<number> {
+    const { length } = bytes;
+    if (inode.image !== undefined) await lookBefore(this.#context, as, inode, 'write');
+    const kept = await inode.image?.beginWrite(offset, length);
+    const partBytes = Math.min(this.#context.server.limits.writeMax, overlapBytes);
+    const parts: Outcome<number>[] = [];
+    for (let at = 0; at < length; at += partBytes) {
+      const part = bytes.subarray(at, Math.min(at + partBytes, length));
+      parts.push(this.#writePart(inode, as, offset + at, part, memory, stability));
+    }
+    const written = await writtenFromStart(parts, partBytes);
+    if (written.ok) await kept?.done(bytes.subarray(0, written.value));
+    else await kept?.failed();
+    return written;
+  }
+
+  /** What O_SYNC asks of a write that the local disk has taken. */
+  async #makeDurable(inode: Inode): Outcome<void> {
+    const isHere = durability(this.#context.options).fsync === 'local';
+    const local = inode.image?.local;
+    return (await (isHere ? local?.sync() : local?.writeBack())) ?? ok(undefined);
   }
 
   /** Resolves when all that was acknowledged before the call is durable. */
@@ -184,7 +248,7 @@ export class WriteBack {
     const writes = this.#writesOf(inode);
     const leave = await writes.lane.enterAlone();
     try {
-      return await resizing(inode, size, async () => {
+      return await settingAlone(inode, size, undefined, async () => {
         const result = await change();
         if (result.ok) {
           writes.kept.cut(size, Number.POSITIVE_INFINITY);
@@ -199,18 +263,24 @@ export class WriteBack {
 
   /**
    * Runs `change`, which sets times and perhaps the size, alone in the file's lane and with all
-   * acknowledged bytes durable (W4). `size`: the one that it sets, if any.
+   * acknowledged bytes durable (W4). `size`: the one that it sets, if any; `mtimeNs`: the mtime,
+   * undefined where it is the server's clock's.
    */
   async whenDurable<T>(
     inode: Inode,
     size: number | undefined,
+    mtimeNs: bigint | undefined,
     change: () => Outcome<T>,
   ): Promise<Result<T, FsError>> {
     const leave = await this.#writesOf(inode).lane.enterAlone();
     try {
       const committed = await this.#commit(inode, 'held');
       if (!committed.ok) return committed;
-      return await (size === undefined ? change() : resizing(inode, size, change));
+      if (durability(this.#context.options).close === 'server') {
+        const sent = await inode.image?.local.writeBack();
+        if (sent?.ok === false) return sent;
+      }
+      return await settingAlone(inode, size, mtimeNs, change);
     } finally {
       leave();
     }
@@ -282,38 +352,13 @@ export class WriteBack {
     let done = 0;
     while (done < bytes.length) {
       const rest = bytes.subarray(done);
-      const result = await this.#sendWrite(inode, as, offset + done, rest, stability);
+      const result = await sendWrite(this.#context, inode, as, offset + done, rest, stability);
       if (!result.ok) return done > 0 ? ok(done) : result;
       const { count } = result.value;
       this.#acknowledged(inode, as, offset + done, rest.subarray(0, count), memory, result.value);
       done += count;
     }
     return ok(done);
-  }
-
-  /** One WRITE, its attributes taken in. The count is checked. */
-  async #sendWrite(
-    inode: Inode,
-    as: Credentials,
-    offset: number,
-    bytes: Buffer,
-    stability: Stability,
-  ): Outcome<WriteOk> {
-    const { server, attributes } = this.#context;
-    const change = attributes.beginChange(inode.attributes);
-    const result = await server.write(as, inode.file, offset, bytes, stability);
-    if (!result.ok) {
-      attributes.endChange(inode.attributes, change, result.error.wcc);
-      return result;
-    }
-    const { count } = result.value;
-    const wcc = await toldAfter(server, as, inode, result.value.wcc);
-    attributes.endChange(inode.attributes, change, wcc, { sizeAtLeast: offset + count });
-    if (count < 1 || count > bytes.length) {
-      const message = `WRITE: ${count} of ${bytes.length} bytes written, says the server`;
-      return err({ errno: 'EIO', code: 'PROTOCOL', operation: 'WRITE', message });
-    }
-    return result;
   }
 
   #acknowledged(
@@ -447,7 +492,7 @@ export class WriteBack {
       for (let done = 0; done < range.bytes.length; ) {
         const bytes = range.bytes.subarray(done, done + writeMax);
         const at = range.start + done;
-        const result = await this.#sendWrite(inode, range.as, at, bytes, 'unstable');
+        const result = await sendWrite(this.#context, inode, range.as, at, bytes, 'unstable');
         if (!result.ok) return result;
         const { count, verifier, committed } = result.value;
         firstVerifier ??= verifier;
@@ -560,44 +605,24 @@ export class WriteBack {
 }
 
 /**
- * The wcc of a change of ours, its outcome asked for if the server did not tell it: as long as it
- * is unknown, another client's change passes for ours, and what the cache has for true.
+ * Runs a change of the size, of the mtime or of both, that the file's image is told of, while nothing
+ * is being sent.
  */
-export async function toldAfter(
-  server: ImageServer,
-  as: Credentials,
+async function settingAlone<T>(
   inode: Inode,
-  wcc: WccData | undefined,
-): Promise<WccData | undefined> {
-  if (inode.image === undefined || wcc?.after !== undefined) return wcc;
-  const asked = await server.getattr(as, inode.file);
-  return asked.ok ? { ...wcc, after: asked.value } : wcc;
-}
-
-/** Asks for the attributes before a change whose answer will not tell what it found. */
-export async function lookBefore(
-  { server, attributes }: Pick<WriteContext, 'server' | 'attributes'>,
-  as: Credentials,
-  inode: Inode,
-  change: 'write' | 'set',
-): Promise<void> {
-  if (!attributes.mustLook(inode.attributes, change)) return;
-  const stamp = attributes.stamp();
-  const asked = await server.getattr(as, inode.file);
-  if (!asked.ok || !attributes.observe(inode.attributes, asked.value, stamp)) return;
-  attributes.proved(inode.attributes);
-}
-
-/** Runs a change of the size that the file's image is told of. */
-async function resizing<T>(
-  inode: Inode,
-  size: number,
+  size: number | undefined,
+  mtimeNs: bigint | undefined,
   change: () => Outcome<T>,
 ): Promise<Result<T, FsError>> {
-  const kept = await inode.image?.beginResize(size);
-  const result = await change();
-  await (result.ok ? kept?.done() : kept?.failed());
-  return result;
+  const { image } = inode;
+  const resize = size === undefined ? undefined : await image?.beginResize(size);
+  const set = async () => {
+    const result = await change();
+    await (result.ok ? resize?.done() : resize?.failed());
+    if (result.ok) await image?.local.modified(mtimeNs ?? inode.attributes.known?.mtimeNs);
+    return result;
+  };
+  return image === undefined ? set() : image.local.setting(set);
 }
 
 function isAnyLost(writes: FileWrites): boolean {

@@ -30,6 +30,8 @@ export interface OpenFile {
   isUnkept: boolean;
   /** Losses of acknowledged bytes up to here were told to this handle. */
   lossSeen: number;
+  /** The same of failures to send unsent writes; undefined: none were there. */
+  failureSeen: number | undefined;
 }
 
 export interface OpenDirectory {

@@ -18,6 +18,7 @@ import type { FileImage } from './file-images.ts';
 import type { FileWrites } from './file-writes.ts';
 import { type Outcome, ROOT_INO } from './operations.ts';
 import type { Attributes } from './ports.ts';
+import type { Recovered } from './unsent-files.ts';
 
 /** A deleted file that is still open, under the name that keeps it alive at the server. */
 export interface SillyName {
@@ -39,6 +40,10 @@ export interface Inode {
   writes: FileWrites | undefined;
   /** Of the cache, while somebody needs it. */
   image: FileImage | undefined;
+  /** Unsent writes of an earlier daemon, until the image that has them is open. */
+  recovered: Recovered | undefined;
+  /** Handles that programs have on it. */
+  programs: number;
   /** What a symbolic link says, and of which content version that is. */
   target: { readonly bytes: Buffer; readonly version: number } | undefined;
   /** All names of a directory, from its last whole reading. */
@@ -210,6 +215,8 @@ export class InodeTable {
       refresh: undefined,
       writes: undefined,
       image: undefined,
+      recovered: undefined,
+      programs: 0,
       target: undefined,
       listing: undefined,
       place: undefined,

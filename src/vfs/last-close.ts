@@ -4,15 +4,21 @@
  */
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
+import { durability } from './options.ts';
 import { removeHiddenName } from './silly-rename.ts';
 
 /** One open less. */
 export function closeInode(state: MountState, inode: Inode): void {
   inode.opens -= 1;
   if (inode.opens > 0) return;
-  const { writes, silly } = inode;
-  if (writes?.kept.isEmpty === false || silly !== undefined) {
+  const { writes, silly, image } = inode;
+  const isUnsent = image?.local.unsent !== undefined && silly === undefined;
+  const mustSend = isUnsent && durability(state.options).close === 'server';
+  if (writes?.kept.isEmpty === false || silly !== undefined || mustSend) {
     const finishing = finish(state, inode);
+    // Mostly done by the close; what a mapping has changed since comes later. A failure is told to
+    // whoever opens the file next, and by the events.
+    if (mustSend) void image.local.writeBack();
     state.inBackground(finishing);
     if (silly !== undefined) {
       const { removals } = silly.directory;

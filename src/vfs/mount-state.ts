@@ -33,6 +33,8 @@ import {
   type ServerError,
   type WccData,
 } from './ports.ts';
+import { atLeastOneBlock, withUnsent } from './unsent-attributes.ts';
+import { UnsentFiles } from './unsent-files.ts';
 
 /** All ACCESS bits: one question, and the answers to all later ones. */
 const allAccess =
@@ -40,6 +42,9 @@ const allAccess =
 
 /** A name that the kernel asks for again is mostly answered from here, without the server. */
 const KERNEL_NAME_MAX_MS = 1000;
+
+/** Attributes of a file with unsent writes. */
+const UNSENT_MAX_MS = 1000;
 
 /** For how long one who was sent back is waited for. */
 export const SENT_BACK_MS = 1000;
@@ -54,6 +59,11 @@ const maxDepth = 512;
 export interface MountParts {
   readonly cache?: ImageCache | undefined;
   readonly backing?: Backing | undefined;
+  /**
+   * The daemon's own credentials where it is root's: unsent writes whose writer may not write any
+   * more are sent as the file's owner, or so.
+   */
+  readonly own?: Credentials | undefined;
   /** The text of a path, whose bytes may be no text, for people. */
   readonly textOf?: (path: Buffer) => string;
 }
@@ -71,6 +81,8 @@ export class MountState {
   /** undefined in `nocache` mode. */
   readonly images: FileImages | undefined;
   readonly knowledge: Knowledge | undefined;
+  readonly unsentFiles: UnsentFiles;
+  readonly own: Credentials | undefined;
   /** Work that no caller waits for, and that closing does. */
   readonly background = new Set<Promise<void>>();
   /**
@@ -80,6 +92,8 @@ export class MountState {
   readonly sentBack = new Map<number, { readonly ino: Ino; readonly atMs: number }>();
   /** Opens of files that have no handle yet. */
   opensUnderWay = 0;
+  /** The mount is about to go: opens are answered EBUSY. */
+  refusesOpens = false;
   /** False once a server said that it has no READDIRPLUS. */
   hasReaddirplus: boolean;
   closing = false;
@@ -94,7 +108,7 @@ export class MountState {
     given: VfsOptions,
     clock: Clock,
     events: VfsEvents,
-    { cache, backing, textOf }: MountParts = {},
+    { cache, backing, own, textOf }: MountParts = {},
   ) {
     const options = { ...given, readOnly: given.readOnly || given.session === 'readonly' };
     this.server = server;
@@ -116,6 +130,8 @@ export class MountState {
       this.knowledge?.touched(),
     );
     this.writes = new WriteBack(this);
+    this.own = own;
+    this.unsentFiles = new UnsentFiles(this, cache?.recovered ?? []);
     this.images = cache === undefined ? undefined : new FileImages(this, cache, backing);
     this.knowledge = cache === undefined ? undefined : new Knowledge(this, cache.knowledge);
   }
@@ -176,13 +192,23 @@ export class MountState {
     return inode === undefined ? err(localError('ESTALE', operation)) : ok(inode);
   }
 
-  /** The attributes to show: what is known, but never shorter than our uncommitted bytes. */
+  /**
+   * The attributes to show: what is known, never shorter than our uncommitted bytes, and what is
+   * unsent over it.
+   */
   shown(inode: Inode): Attributes | undefined {
+    const server = this.atServer(inode);
+    if (server === undefined || server.type !== 'regular') return server;
+    const unsent = this.unsentFiles.of(inode);
+    return unsent === undefined ? server : withUnsent(server, unsent);
+  }
+
+  /** What the server has, never shorter than our uncommitted bytes. */
+  atServer(inode: Inode): Attributes | undefined {
     const { known } = inode.attributes;
     if (known === undefined || known.type !== 'regular') return known;
     const size = Math.max(known.size, this.writes.keptEnd(inode));
-    // A file with bytes but without blocks would be archived as zeros (tar -S).
-    const used = size > 0 ? Math.max(known.used, 512) : known.used;
+    const used = atLeastOneBlock(size, known.used);
     return size === known.size && used === known.used ? known : { ...known, size, used };
   }
 
@@ -346,11 +372,20 @@ export class MountState {
     this.knowledge?.doubt();
     const inode = this.inodes.get(ino);
     if (inode !== undefined && inode.openChecks > 0) {
+      this.#tellUnsent(inode);
       inode.changeUntold = true;
       return;
     }
     if (inode !== undefined && sizeToo) inode.sizeInDoubt = true;
+    if (inode !== undefined) this.#tellUnsent(inode);
     this.events.changedByOthers?.(ino);
+  }
+
+  /** What is unsent may not be sent over it: the image is told at once, when the change is known. */
+  #tellUnsent({ image }: Inode): void {
+    if (image?.local.unsent === undefined) return;
+    const told = Promise.resolve().then(() => image.current());
+    this.inBackground(told.then(() => image.local.look()));
   }
 
   /** What the kernel reads by itself stays as it is: the file's name gets another inode. */
@@ -371,7 +406,10 @@ export class MountState {
   /** Attributes for the kernel, which believes their size at once. */
   attr(inode: Inode, attributes: Attributes): Attr {
     inode.toldSize = attributes.size;
-    const attributesValidMs = this.attributes.remainingMs(inode.attributes);
+    const remainingMs = this.attributes.remainingMs(inode.attributes);
+    // Sending it moves the ctime and the blocks, of which the kernel is not told.
+    const isUnsent = this.unsentFiles.of(inode) !== undefined;
+    const attributesValidMs = isUnsent ? Math.min(remainingMs, UNSENT_MAX_MS) : remainingMs;
     return { ino: inode.ino, attributes, attributesValidMs };
   }
 

@@ -22,6 +22,7 @@ import { type MountState, SENT_BACK_MS } from './mount-state.ts';
 import type { Entry, Outcome } from './operations.ts';
 import type { Answer, Attributes, Created, ServerError } from './ports.ts';
 import { forgetSillyName, hideOpenFile, isHiddenName, mustHide, unhide } from './silly-rename.ts';
+import { takingName } from './unsent-files.ts';
 
 /** A name in a directory. */
 interface NameAt {
@@ -225,7 +226,7 @@ async function renameOver(
   to: NameAt,
   replaced: Inode,
 ): Outcome<void> {
-  const renamed = await renameName(state, as, from, to);
+  const renamed = await takingName(as, replaced, () => renameName(state, as, from, to));
   if (renamed.ok) nameRemoved(state, replaced);
   return renamed;
 }
@@ -384,7 +385,8 @@ async function removeName(
   inode: Inode | undefined,
 ): Outcome<void> {
   const change = state.beginChange(directory);
-  const result = await state.server.remove(as, directory.file, name);
+  const remove = () => state.server.remove(as, directory.file, name);
+  const result = await takingName(as, inode, remove);
   state.endChange(directory, change, result.ok ? result.value : result.error.wcc);
   if (!result.ok && !doneBefore(result.error)) {
     state.names.delete(directory, name);
@@ -410,8 +412,8 @@ function nameRemoved(state: MountState, inode: Inode): void {
 }
 
 /**
- * The inode that a name is about to be taken from. It has to be known if any file is open here;
- * otherwise what the cache knows will do.
+ * The inode that a name is about to be taken from. It has to be known if any file is open here or
+ * has unsent writes; otherwise what the cache knows will do.
  */
 async function victimOf(
   state: MountState,
@@ -421,7 +423,7 @@ async function victimOf(
 ): Promise<Result<Inode | undefined, FsError>> {
   const known = peek(state, directory, name);
   const isAnyOpen = state.handles.size > 0 || state.opensUnderWay > 0;
-  if (known !== undefined || !isAnyOpen) return ok(known);
+  if (known !== undefined || (!isAnyOpen && !state.unsentFiles.any)) return ok(known);
   const found = await find(state, as, directory, name);
   return found.ok ? ok(found.value.inode) : found;
 }

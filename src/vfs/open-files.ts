@@ -16,6 +16,7 @@ import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import type { FileImage } from './file-images.ts';
 import { readFile } from './file-reads.ts';
+import type { FileUnsent } from './file-unsent.ts';
 import { type OpenFile, SyncPattern } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import { closeInode } from './last-close.ts';
@@ -23,11 +24,13 @@ import { ask } from './lookup.ts';
 import type { MountState } from './mount-state.ts';
 import { type Made, makeObject } from './naming.ts';
 import type { Caller, Entry, Opened, Outcome, Payload, ReadReply } from './operations.ts';
+import { durability, keepsWrites } from './options.ts';
 import { Access, type Stability } from './ports.ts';
 import { applyChanges } from './set-attributes.ts';
 
 /** Linux, asm-generic/fcntl.h; FMODE_EXEC as the kernel passes it on for exec(2). */
 const O_ACCMODE = 3;
+const O_RDONLY = 0;
 const O_WRONLY = 1;
 const O_RDWR = 2;
 const O_EXCL = 0o200;
@@ -72,6 +75,7 @@ async function openFound(
   flags: number,
   mayGoOn: () => Result<void, FsError>,
 ): Outcome<Opened> {
+  if (state.refusesOpens) return err(localError('EBUSY', 'open', 'open: the mount is about to go'));
   if (isReadOnlyRefused(state, flags)) return err(localError('EROFS', 'open'));
   // Counted from now on: a file that is being opened must not be removed under its opener.
   inode.opens += 1;
@@ -100,6 +104,9 @@ export async function create(
   mode: number,
   flags: number,
 ): Outcome<{ entry: Entry; opened: Opened }> {
+  if (state.refusesOpens) {
+    return err(localError('EBUSY', 'create', 'create: the mount is about to go'));
+  }
   const exclusive = (flags & O_EXCL) !== 0;
   const made = exclusive
     ? await createExclusive(state, as, directory, name, mode)
@@ -152,6 +159,7 @@ async function imageOf(state: MountState, file: OpenFile): Promise<FileImage | u
     // Released meanwhile: what is under way needs it no longer than it takes.
     if (state.handles.file(file.id) === file) file.image = image;
     else image?.leave();
+    file.failureSeen ??= image?.local.failure?.serial;
     return image;
   };
   file.entering ??= enter();
@@ -165,6 +173,8 @@ async function imageOf(state: MountState, file: OpenFile): Promise<FileImage | u
 function needsImage(state: MountState, file: OpenFile, end: number): boolean | 'if kept' {
   if (state.images === undefined || file.image !== undefined) return false;
   if (file.inode.image !== undefined || end > state.options.smallFileBytes) return true;
+  // It is what makes the write local.
+  if (keepsWrites(state.options)) return true;
   return file.isUnkept ? false : 'if kept';
 }
 
@@ -188,8 +198,8 @@ export async function write(
   if (need === 'if kept') file.isUnkept = (await state.images?.isKept(file.inode)) === false;
   if (need === true || (need === 'if kept' && !file.isUnkept)) await imageOf(state, file);
   const soon = file.syncs.expectsSync(length);
-  const stability = soon ? 'fileSync' : file.stability;
-  const written = await state.writes.write(file.inode, file.as, offset, payload, stability);
+  const durably = { asked: file.stability, sent: soon ? 'fileSync' : file.stability } as const;
+  const written = await state.writes.write(file.inode, file.as, offset, payload, durably);
   if (!written.ok) {
     return written.error.errno === 'ESTALE' ? state.failed(file.inode, written.error) : written;
   }
@@ -203,30 +213,35 @@ export async function sync(state: MountState, handle: HandleId): Outcome<void> {
   const file = state.handles.file(handle);
   if (file === undefined) return err(localError('EBADF', 'fsync'));
   file.syncs.synced();
-  return settleHandle(state, file);
+  return settleHandle(state, file, durability(state.options).fsync);
 }
 
 /** close(2) of one descriptor. */
 export async function flush(state: MountState, handle: HandleId): Outcome<void> {
   const file = state.handles.file(handle);
   if (file === undefined) return err(localError('EBADF', 'flush'));
-  return file.writable ? settleHandle(state, file) : ok(undefined);
+  if (!file.writable) return ok(undefined);
+  // Nobody else can look at a file that has lost its name.
+  const isHidden = file.inode.silly !== undefined;
+  return settleHandle(state, file, isHidden ? 'nothing' : durability(state.options).close);
 }
 
 export function release(state: MountState, handle: HandleId): void {
   const file = state.handles.file(handle);
   if (file === undefined) return;
   state.handles.delete(handle);
-  const { image, way } = file;
+  const { image, way, inode } = file;
+  inode.programs -= 1;
+  if (inode.programs === 0) state.events.fileClosed?.(inode.ino, state.pathText(inode));
   if (image !== undefined) {
     if (way !== undefined) image.released(way);
     image.readerGone(handle);
     image.leave();
   }
-  closeInode(state, file.inode);
+  closeInode(state, inode);
 }
 
-/** NFSv3 knows no holes: all is data up to the file's end. */
+/** NFSv3 knows no holes: all is data up to the file's end, as programs see it. */
 export async function lseek(
   state: MountState,
   as: Credentials,
@@ -331,7 +346,12 @@ async function openHandle(
     way,
     isUnkept,
     lossSeen: state.writes.now(),
+    failureSeen: inode.image?.local.failure?.serial,
   });
+  inode.programs += 1;
+  if (inode.programs === 1) {
+    state.events.fileOpened?.(inode.ino, state.pathText(inode), mode !== O_RDONLY);
+  }
   return way !== undefined && 'backingId' in way
     ? { handle, keepCache, backingId: way.backingId }
     : { handle, keepCache };
@@ -405,12 +425,32 @@ async function openExisting(
   return ok({ entry, opened: opened.value });
 }
 
-/** Makes what was written durable; tells the handle once of bytes that were given up. */
-async function settleHandle(state: MountState, file: OpenFile): Outcome<void> {
-  const committed = await state.writes.commit(file.inode);
-  const loss = file.inode.writes?.loss;
+/** Makes what was written durable; tells the handle once of bytes that were given up, or not sent. */
+async function settleHandle(
+  state: MountState,
+  file: OpenFile,
+  unsent: 'nothing' | 'local' | 'server',
+): Outcome<void> {
+  const { inode } = file;
+  const committed = await state.writes.commit(inode);
+  const loss = inode.writes?.loss;
   const untold = loss !== undefined && loss.serial > file.lossSeen ? loss.error : undefined;
   file.lossSeen = state.writes.now();
+  const local = inode.image?.local;
+  const settled = (await settleUnsent(local, unsent)) ?? ok(undefined);
+  const failure = local?.unsent === undefined ? undefined : local.failure;
+  const isNew = failure !== undefined && failure.serial > (file.failureSeen ?? 0);
+  file.failureSeen = local?.failure?.serial ?? file.failureSeen;
   if (!committed.ok) return committed;
-  return untold === undefined ? ok(undefined) : err(untold);
+  if (untold !== undefined) return err(untold);
+  if (!settled.ok) return settled;
+  return isNew ? err(failure.error) : ok(undefined);
+}
+
+async function settleUnsent(
+  local: FileUnsent | undefined,
+  where: 'nothing' | 'local' | 'server',
+): Promise<Result<void, FsError> | undefined> {
+  if (where === 'nothing') return undefined;
+  return where === 'local' ? local?.sync() : local?.writeBack();
 }

@@ -23,6 +23,16 @@ export interface VfsOptions {
    */
   readonly session: 'shared' | 'exclusive' | 'readonly';
   /**
+   * Where writes are acknowledged: by the server ('through'), or by the local disk, which sends
+   * them by its policy ('back') or only when told to ('deferred'). Without a cache: 'through'.
+   */
+  readonly write: 'through' | 'back' | 'deferred';
+  /**
+   * What fsync(2) of a file with unsent writes waits for where nobody else looks at the file
+   * (exclusive): the local disk, or the server. In other sessions it is the server.
+   */
+  readonly fsync: 'local' | 'server';
+  /**
    * Other users than the mounting one reach this mount. The kernel's cached names serve every
    * user unasked, so then they are given out only where everybody may search.
    */
@@ -56,6 +66,8 @@ export const defaultVfsOptions: VfsOptions = {
   readdirplus: true,
   readOnly: false,
   session: 'shared',
+  write: 'through',
+  fsync: 'local',
   allowOther: true,
   nameCacheEntries: 50_000,
   commitFileBytes: 4 * 1024 * 1024,
@@ -65,3 +77,19 @@ export const defaultVfsOptions: VfsOptions = {
   smallFileBytes: 1024 * 1024,
   directoryPageBytes: 128 * 1024,
 };
+
+/** Whether the local disk may acknowledge writes. */
+export function keepsWrites({ write, readOnly }: VfsOptions): boolean {
+  return write !== 'through' && !readOnly;
+}
+
+/** What close(2) and fsync(2) make of unsent writes. */
+export function durability(options: VfsOptions): {
+  readonly close: 'nothing' | 'server';
+  readonly fsync: 'local' | 'server';
+} {
+  if (options.session !== 'exclusive' || !keepsWrites(options)) {
+    return { close: 'server', fsync: 'server' };
+  }
+  return { close: 'nothing', fsync: options.fsync };
+}

@@ -326,6 +326,8 @@ export interface ImageSending {
     as: Credentials,
     local: { readonly size: number; readonly mtimeNs: bigint },
   ): Promise<Result<Attributes, FsError>>;
+  /** `unsent` of the image has come, gone or changed its state, or `failure` has changed. */
+  unsentChanged?(): void;
 }
 
 export interface ImageCache {
@@ -402,6 +404,8 @@ export interface LocalWrites {
   writeBack(): Promise<Result<void, FsError>>;
   /** Durably drops what is unsent: its file is gone, or its owner said so. */
   discard(): Promise<void>;
+  /** A conflict is decided: what is unsent is to be sent over what the server has. */
+  keepOurs?(): Promise<void>;
 }
 
 /**

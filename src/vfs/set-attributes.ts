@@ -5,14 +5,13 @@
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok } from '../base/result.ts';
 import { localError } from '../errors/fs-error.ts';
-import type { ChangeEffect } from './attribute-cache.ts';
 import { keepingImage } from './file-images.ts';
-import { lookBefore, toldAfter } from './file-writes.ts';
 import type { OpenFile } from './handles.ts';
 import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import type { Outcome, SetattrChanges } from './operations.ts';
 import { Access, type Attributes, type SetAttributes } from './ports.ts';
+import { sendSetattr } from './server-changes.ts';
 
 /**
  * `handle`: a size is set in its opener's name, who may write whatever the mode says now. Without
@@ -51,38 +50,18 @@ export async function applyChanges(
     return state.freshAttributes(as, inode);
   }
   const send = () => sendSetattr(state, as, inode, wanted);
+  const { mtime } = wanted;
   const explicitTimes = typeof changes.atime === 'bigint' || typeof changes.mtime === 'bigint';
-  const set =
-    explicitTimes && inode.writes !== undefined
-      ? await state.writes.whenDurable(inode, size, send)
-      : await (size === undefined ? send() : state.writes.truncate(inode, size, send));
+  const isUnsent = inode.image?.local.unsent !== undefined;
+  const isMoved = explicitTimes ? inode.writes !== undefined || isUnsent : isUnsent && mtime;
+  const mtimeNs = typeof mtime === 'bigint' ? mtime : undefined;
+  const set = isMoved
+    ? await state.writes.whenDurable(inode, size, mtimeNs, send)
+    : await (size === undefined ? send() : state.writes.truncate(inode, size, send));
   if (!set.ok) return set;
   // Shown only now: until the change was answered, bytes that it cut off were still kept.
   const shown = state.shown(inode);
   return set.value && shown !== undefined ? ok(shown) : state.askAttributes(as, inode);
-}
-
-/** Answers whether the server told the new attributes. */
-async function sendSetattr(
-  state: MountState,
-  as: Credentials,
-  inode: Inode,
-  wanted: SetAttributes,
-): Outcome<boolean> {
-  if (inode.image !== undefined && (wanted.size !== undefined || wanted.mtime !== undefined)) {
-    await lookBefore(state, as, inode, 'set');
-  }
-  const change = state.beginChange(inode);
-  const result = await state.server.setattr(as, inode.file, wanted);
-  const told = result.ok ? result.value : result.error.wcc;
-  const wcc = result.ok ? await toldAfter(state.server, as, inode, told) : told;
-  state.endChange(inode, change, wcc, effectOf(wanted, result.ok));
-  return result.ok ? ok(wcc?.after !== undefined) : state.failed(inode, result.error);
-}
-
-function effectOf({ size, mtime }: SetAttributes, isDone: boolean): ChangeEffect {
-  if (size === undefined) return { keeps: mtime === undefined ? 'size and mtime' : 'size' };
-  return isDone ? { size } : {};
 }
 
 function toWire(inode: Inode, changes: SetattrChanges): SetAttributes {

@@ -13,6 +13,7 @@ import { type Inode, whileLeaving } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import { nameKey } from './names.ts';
 import type { Outcome } from './operations.ts';
+import { takingName } from './unsent-files.ts';
 
 /** Whether deleting this name of the inode must hide the file instead. */
 export function mustHide(state: MountState, inode: Inode): boolean {
@@ -113,7 +114,8 @@ async function removeHidden(
   const { directory, name, as } = hidden;
   state.attributes.ctimeMoves(inode.attributes);
   const change = state.beginChange(directory);
-  const result = await state.server.remove(as, directory.file, name);
+  const remove = () => state.server.remove(as, directory.file, name);
+  const result = await takingName(as, inode, remove);
   state.attributes.ctimeMoved(inode.attributes);
   state.endChange(directory, change, result.ok ? result.value : result.error.wcc);
   if (!result.ok && result.error.errno !== 'ENOENT') {
