@@ -1,0 +1,31 @@
+/**
+ * `gvfs-mount` that breaks a promise, so that the tests of that promise can be seen to fail. Its first
+ * argument is the lie, the rest are gvfs-mount's:
+ *
+ *   unsynced   nothing is made durable on the cache's disk, and everybody is told that it is
+ *   unmarked   a write is acknowledged while the marks that it is unsent are not on the disk yet
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { MapFile } from '../../src/cache/map-file.ts';
+import { NativeFileIo } from '../../src/cache/native-file-io.ts';
+
+const LATE_MS = 3_000;
+
+const lies: Record<string, () => void> = {
+  unsynced() {
+    NativeFileIo.prototype.sync = () => Promise.resolve(0);
+  },
+  unmarked() {
+    const { writeChunks } = MapFile.prototype;
+    MapFile.prototype.writeChunks = function (...args) {
+      void sleep(LATE_MS).then(() => writeChunks.apply(this, args));
+      return Promise.resolve(0);
+    };
+  },
+};
+
+const [lie = ''] = process.argv.splice(2, 1);
+const tell = lies[lie];
+if (tell === undefined) throw new Error(`there is no lie ${lie}`);
+tell();
+await import('../../src/cli/gvfs-mount.ts');
