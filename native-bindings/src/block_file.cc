@@ -38,6 +38,96 @@ int WriteZeros(int fd, off_t offset, size_t length) {
   return error;
 }
 
+// The sum of a block of which only page `in_block` is not zeros.
+uint32_t PageSum(const uint8_t* page, size_t in_block) {
+  uint32_t sum = Crc32cPage(0, page);
+  for (size_t i = in_block + 1; i < kPagesPerBlock; i++) sum = Crc32cZeroPage(sum);
+  return sum;
+}
+
+uint8_t* Portion() {
+  static thread_local std::unique_ptr<uint8_t[]> portion;
+  if (portion == nullptr) portion.reset(new uint8_t[kPortionPages * kPageBytes]);
+  return portion.get();
+}
+
+// Bytes that are put into a file, by the page. Pages are counted from the first block on that the
+// bytes touch.
+struct Pieces {
+  Pieces(const uint8_t* bytes, size_t length, off_t offset)
+      : bytes(bytes),
+        start(static_cast<size_t>(offset) % (kPagesPerBlock * kPageBytes)),
+        end(start + length),
+        base(static_cast<size_t>(offset) - start),
+        first_page(start / kPageBytes),
+        end_page((end + kPageBytes - 1) / kPageBytes) {}
+
+  // Where what is given of a page begins and ends.
+  size_t StartOf(size_t page) const { return std::max(page * kPageBytes, start); }
+  size_t EndOf(size_t page) const { return std::min((page + 1) * kPageBytes, end); }
+  bool IsWhole(size_t page) const { return EndOf(page) - StartOf(page) == kPageBytes; }
+  const uint8_t* At(size_t at) const { return bytes + (at - start); }
+  off_t Offset(size_t at) const { return static_cast<off_t>(base + at); }
+
+  const uint8_t* const bytes;
+  const size_t start;
+  const size_t end;
+  const size_t base;
+  const size_t first_page;
+  const size_t end_page;
+};
+
+bool HasPage(uint16_t mask, size_t page) { return (mask >> (page % kPagesPerBlock) & 1) != 0; }
+
+// Finds out what has to be done to each page; changes nothing.
+int CompareAll(int fd, const Pieces& pieces, OverwrittenBlock* blocks) {
+  uint8_t* const portion = Portion();
+  size_t read_from = 0;  // the pages that are in the portion
+  size_t read_end = 0;
+  OverwrittenBlock found = {};
+  for (size_t page = pieces.first_page; page < pieces.end_page; page++) {
+    const size_t block = page / kPagesPerBlock;
+    const uint16_t bit = static_cast<uint16_t>(1u << (page % kPagesPerBlock));
+    bool same = false;
+    if (HasPage(blocks[block].pages, page)) {
+      if (page >= read_end) {
+        read_from = page;
+        read_end = page + 1;
+        while (read_end < pieces.end_page && read_end - read_from < kPortionPages &&
+               HasPage(blocks[read_end / kPagesPerBlock].pages, read_end)) {
+          read_end++;
+        }
+        const size_t wanted = (read_end - read_from) * kPageBytes;
+        size_t got = 0;
+        const int error = ReadAll(fd, portion, wanted, pieces.Offset(page * kPageBytes), &got);
+        if (error != 0) return error;
+        memset(portion + got, 0, wanted - got);
+      }
+      const uint8_t* const old = portion + (page - read_from) * kPageBytes;
+      const size_t start = pieces.StartOf(page);
+      same = memcmp(old + start % kPageBytes, pieces.At(start), pieces.EndOf(page) - start) == 0;
+      if (!same) found.old_sum ^= PageSum(old, page % kPagesPerBlock);
+    }
+    if (!same) {
+      found.pages |= bit;
+      if (pieces.IsWhole(page) && IsZero(pieces.At(page * kPageBytes))) found.zeros |= bit;
+    }
+    if (page + 1 == pieces.end_page || (page + 1) % kPagesPerBlock == 0) {
+      blocks[block] = found;
+      found = {};
+    }
+  }
+  return 0;
+}
+
+int PutRun(int fd, const Pieces& pieces, size_t from, size_t end, bool zeros) {
+  const size_t start = pieces.StartOf(from);
+  const size_t length = pieces.EndOf(end - 1) - start;
+  if (!zeros) return WriteAll(fd, pieces.At(start), length, pieces.Offset(start));
+  const int error = PunchHole(fd, pieces.Offset(start), static_cast<off_t>(length));
+  return error == EOPNOTSUPP ? WriteZeros(fd, pieces.Offset(start), length) : error;
+}
+
 }  // namespace
 
 int StorePages(int fd, const uint8_t* bytes, size_t length, off_t offset, bool punch,
@@ -88,9 +178,37 @@ int StorePages(int fd, const uint8_t* bytes, size_t length, off_t offset, bool p
   return error;
 }
 
+int OverwritePages(int fd, const uint8_t* bytes, size_t length, off_t offset,
+                   OverwrittenBlock* blocks) {
+  if (length == 0) return 0;
+  const Pieces pieces(bytes, length, offset);
+  const int error = CompareAll(fd, pieces, blocks);
+  if (error != 0) {
+    std::fill(blocks, blocks + (pieces.end_page + kPagesPerBlock - 1) / kPagesPerBlock,
+              OverwrittenBlock{});
+    return error;
+  }
+  for (size_t page = pieces.first_page; page < pieces.end_page;) {
+    const OverwrittenBlock& first = blocks[page / kPagesPerBlock];
+    if (!HasPage(first.pages, page)) {
+      page++;
+      continue;
+    }
+    const bool zeros = HasPage(first.zeros, page);
+    size_t end = page + 1;
+    for (; end < pieces.end_page; end++) {
+      const OverwrittenBlock& block = blocks[end / kPagesPerBlock];
+      if (!HasPage(block.pages, end) || HasPage(block.zeros, end) != zeros) break;
+    }
+    const int failed = PutRun(fd, pieces, page, end, zeros);
+    if (failed != 0) return failed;
+    page = end;
+  }
+  return 0;
+}
+
 int SumBlocks(int fd, size_t first_block, const uint16_t* masks, size_t count, uint32_t* sums) {
-  static thread_local std::unique_ptr<uint8_t[]> portion;
-  if (portion == nullptr) portion.reset(new uint8_t[kPortionPages * kPageBytes]);
+  uint8_t* const portion = Portion();
   const size_t pages = count * kPagesPerBlock;
   const auto present = [&](size_t page) {
     return (masks[page / kPagesPerBlock] >> (page % kPagesPerBlock) & 1) != 0;
@@ -107,10 +225,10 @@ int SumBlocks(int fd, size_t first_block, const uint16_t* masks, size_t count, u
     const size_t length = (end - page) * kPageBytes;
     const size_t at = (first_block * kPagesPerBlock + page) * kPageBytes;
     size_t got = 0;
-    const int error = ReadAll(fd, portion.get(), length, static_cast<off_t>(at), &got);
+    const int error = ReadAll(fd, portion, length, static_cast<off_t>(at), &got);
     if (error != 0) return error;
-    memset(portion.get() + got, 0, length - got);
-    for (const uint8_t* bytes = portion.get(); page < end; page++, bytes += kPageBytes) {
+    memset(portion + got, 0, length - got);
+    for (const uint8_t* bytes = portion; page < end; page++, bytes += kPageBytes) {
       uint32_t* const sum = sums + page / kPagesPerBlock;
       *sum = Crc32cPage(*sum, bytes);
     }

@@ -90,6 +90,7 @@ Napi::Function Files::Define(Napi::Env env) {
   return DefineClass(env, "Files",
                      {
                          InstanceMethod<&Files::Store>("store"),
+                         InstanceMethod<&Files::Overwrite>("overwrite"),
                          InstanceMethod<&Files::Write>("write"),
                          InstanceMethod<&Files::Read>("read"),
                          InstanceMethod<&Files::Sums>("sums"),
@@ -118,12 +119,27 @@ Files::Files(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Files>(info) {
 // store(fd, offset, bytes, punch, sums, ticket)
 void Files::Store(const Napi::CallbackInfo& info) {
   const Bytes bytes = info[2].As<Bytes>();
-  Queue(info.Env(), TicketOf(info[5]),
-        [fd = FdOf(info[0]), offset = OffsetOf(info[1]), bytes = bytes.Data(),
-         length = bytes.Length(), punch = info[3].As<Napi::Boolean>().Value(),
-         sums = info[4].As<Napi::Uint32Array>().Data()] {
-          return Outcome{StorePages(fd, bytes, length, offset, punch, sums)};
-        });
+  const int fd = FdOf(info[0]);
+  Queue(
+      info.Env(), TicketOf(info[5]),
+      [fd, offset = OffsetOf(info[1]), bytes = bytes.Data(), length = bytes.Length(),
+       punch = info[3].As<Napi::Boolean>().Value(), sums = info[4].As<Napi::Uint32Array>().Data()] {
+        return Outcome{StorePages(fd, bytes, length, offset, punch, sums)};
+      },
+      fd);
+}
+
+// overwrite(fd, offset, bytes, blocks, ticket)
+void Files::Overwrite(const Napi::CallbackInfo& info) {
+  const Bytes bytes = info[2].As<Bytes>();
+  const int fd = FdOf(info[0]);
+  Queue(
+      info.Env(), TicketOf(info[4]),
+      [fd, offset = OffsetOf(info[1]), bytes = bytes.Data(), length = bytes.Length(),
+       blocks = reinterpret_cast<OverwrittenBlock*>(info[3].As<Napi::Uint32Array>().Data())] {
+        return Outcome{OverwritePages(fd, bytes, length, offset, blocks)};
+      },
+      fd);
 }
 
 // write(fd, offset, bytes, ticket)
@@ -209,11 +225,11 @@ Napi::Value Files::Stop(const Napi::CallbackInfo& info) {
   return promise;
 }
 
-void Files::Queue(Napi::Env env, double ticket, std::function<Outcome()> work) {
+void Files::Queue(Napi::Env env, double ticket, std::function<Outcome()> work, int file) {
   if (under_way_++ == 0) napi_ref_threadsafe_function(env, wake_);
-  queue_->Add([outcomes = outcomes_, ticket, work = std::move(work)] {
-    outcomes->Add(ticket, work());
-  });
+  queue_->Add(
+      [outcomes = outcomes_, ticket, work = std::move(work)] { outcomes->Add(ticket, work()); },
+      file);
 }
 
 void Files::OnWake(napi_env env, napi_value, void* context, void*) {

@@ -55,6 +55,7 @@ class Files : public Napi::ObjectWrap<Files> {
 
  private:
   void Store(const Napi::CallbackInfo& info);
+  void Overwrite(const Napi::CallbackInfo& info);
   void Write(const Napi::CallbackInfo& info);
   void Read(const Napi::CallbackInfo& info);
   void Sums(const Napi::CallbackInfo& info);
@@ -65,7 +66,9 @@ class Files : public Napi::ObjectWrap<Files> {
   Napi::Value Lock(const Napi::CallbackInfo& info);
   Napi::Value Stop(const Napi::CallbackInfo& info);
 
-  void Queue(Napi::Env env, double ticket, std::function<Outcome()> work);
+  // Work on one `file` that is given is done one after the other.
+  void Queue(Napi::Env env, double ticket, std::function<Outcome()> work,
+             int file = WorkQueue::kNoKey);
   static void OnWake(napi_env env, napi_value, void* context, void*);
   void Deliver(Napi::Env env);
   static void EnvironmentEnds(void* files);

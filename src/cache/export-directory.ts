@@ -5,11 +5,15 @@
  *   CACHE/<export id>/LOCK         flock, and who has it
  *                     knowledge    what is known of names
  *                     <file id>/   an image each
+ *                     .unsent/<id> says that the image has unsent writes; an empty file
  *                     .gone/<n>    directories of images that were dropped: to be removed
+ *                     .lost/<n>    the same, with unsent writes: for people, never removed
  *
  * Invariants:
  *  - C9: an image is dropped by renaming its directory: whoever has its files open keeps them.
  *  - What was dropped does not come back: the rename is durable before `setAside` resolves with 0.
+ *  - C4: what has unsent writes, or may have, is not dropped but put aside, unless that is asked
+ *    for. `.unsent` has a file for every image with unsent writes, and perhaps for others.
  *  - Openings, closings and drops of one image do not overlap.
  */
 import { randomBytes } from 'node:crypto';
@@ -18,6 +22,7 @@ import { assert } from '../base/assert.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { Errno } from '../errors/errno.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
+import type { RecoveredFile } from '../vfs/ports.ts';
 import { checkCacheDirectory, openCacheDirectory } from './cache-format.ts';
 import { exportIdOf, isFileId } from './file-id.ts';
 import type { FileIo } from './file-io.ts';
@@ -26,12 +31,15 @@ import { KnowledgeFile } from './knowledge-file.ts';
 import { Lane } from './lane.ts';
 import { localFailure } from './local-failure.ts';
 import { LOCK_BYTES, type LockHolder, parseLock, writeLock } from './lock-file.ts';
+import { type LostImage, lostImages } from './lost-images.ts';
 import { isOursAlone } from './ownership.ts';
 import { nodePathIo, type PathIo } from './path-io.ts';
+import { recoveredFiles } from './recovered-files.ts';
 import { readInfo } from './take-up.ts';
 import { writeWhole } from './whole-file.ts';
 
 export type { LockHolder } from './lock-file.ts';
+export type { LostImage } from './lost-images.ts';
 
 export interface ExportOptions {
   readonly cacheDir: string;
@@ -74,7 +82,7 @@ export class ExportDirectory {
   readonly #open = new Map<string, object>();
   readonly #sweepLane = new Lane();
   #holder: LockHolder;
-  #nextGone = 0;
+  #nextAside = 0;
 
   /** Makes what is missing, checks the rest, and takes the lock. Opens no image. */
   static async open(options: ExportOptions): Promise<Result<ExportDirectory, ExportRefusal>> {
@@ -146,11 +154,26 @@ export class ExportDirectory {
     return this.#open.has(fileId);
   }
 
-  /** Drops a closed image: durably out of sight when it resolves with 0; EBUSY when open. */
-  drop(fileId: string): Promise<number> {
-    return this.exclusively(fileId, () =>
-      this.isOpen(fileId) ? Promise.resolve(Errno.EBUSY) : this.setAside(fileId),
-    );
+  /**
+   * Drops a closed image: durably out of sight when it resolves with 0. EBUSY when it is open, or
+   * has unsent writes, unless `what` says that these are to go, too.
+   */
+  drop(fileId: string, what: 'what is sent' | 'all' = 'what is sent'): Promise<number> {
+    return this.exclusively(fileId, async () => {
+      if (this.isOpen(fileId)) return Errno.EBUSY;
+      if (what === 'what is sent' && (await this.#hasUnsent(fileId))) return Errno.EBUSY;
+      return this.setAside(fileId);
+    });
+  }
+
+  /** The files with unsent writes that are kept. Meant for the start: opens no image. */
+  recovered(): Promise<RecoveredFile[]> {
+    return recoveredFiles(this);
+  }
+
+  /** What was put aside with unsent writes in it. */
+  lost(): Promise<LostImage[]> {
+    return lostImages(this.path, this.paths);
   }
 
   /** Removes what was set aside or dropped; how many. Meant for the background. */
@@ -195,26 +218,70 @@ export class ExportDirectory {
     if (this.#open.get(fileId) === owner) this.#open.delete(fileId);
   }
 
-  /** Takes the name from whatever has it, durably. Errno; 0 when nothing has it. */
-  async setAside(fileId: string): Promise<number> {
-    const gone = join(this.path, '.gone');
-    const made = await this.paths.makeDirectory(gone);
+  /**
+   * Takes the name from whatever has it, durably. `lost` says why something with unsent writes in
+   * it cannot be taken up: it is kept for people. Errno; 0 when nothing has the name.
+   */
+  async setAside(fileId: string, lost?: string): Promise<number> {
+    const aside = join(this.path, lost === undefined ? '.gone' : '.lost');
+    const made = await this.paths.makeDirectory(aside);
     if (made !== 0 && made !== Errno.EEXIST) return made;
     for (;;) {
-      const to = join(gone, String(this.#nextGone));
-      this.#nextGone += 1;
+      const to = join(aside, String(this.#nextAside));
+      this.#nextAside += 1;
       // What a daemon before this one left there is not looked for, but met.
       if ((await this.paths.status(to)).errno === 0) continue;
       const errno = await this.paths.rename(join(this.path, fileId), to);
-      if (errno === Errno.ENOENT) return 0;
-      if (errno !== 0) return errno;
-      const synced = await this.paths.sync(gone);
-      return synced === 0 ? this.paths.sync(this.path) : synced;
+      if (errno !== 0 && errno !== Errno.ENOENT) return errno;
+      if (errno === 0) {
+        if (lost !== undefined) await this.#sayWhy(to, lost);
+        const synced = await this.paths.sync(aside);
+        const left = synced === 0 ? await this.paths.sync(this.path) : synced;
+        if (left !== 0) return left;
+      }
+      await this.unmarkUnsent(fileId);
+      return 0;
     }
+  }
+
+  /** Notes, for a daemon that is killed, that the image is going to have unsent writes. Errno. */
+  async markUnsent(fileId: string): Promise<number> {
+    const marks = join(this.path, '.unsent');
+    const made = await this.paths.makeDirectory(marks);
+    if (made !== 0 && made !== Errno.EEXIST) return made;
+    const { errno, fd } = await this.paths.open(join(marks, fileId), 'create');
+    if (errno === 0) await this.paths.close(fd);
+    return errno;
+  }
+
+  /** What was noted is there after a power loss, too. Errno. */
+  async syncUnsentMarks(): Promise<number> {
+    const errno = await this.paths.sync(join(this.path, '.unsent'));
+    return errno === 0 ? this.paths.sync(this.path) : errno;
+  }
+
+  /** A mark that is left says nothing: info is asked. */
+  async unmarkUnsent(fileId: string): Promise<void> {
+    await this.paths.remove(join(this.path, '.unsent', fileId));
+  }
+
+  async isMarkedUnsent(fileId: string): Promise<boolean> {
+    return (await this.paths.status(join(this.path, '.unsent', fileId))).errno === 0;
   }
 
   writeWhole(directory: string, name: string, bytes: Buffer, durable: boolean): Promise<number> {
     return writeWhole(this.paths, this.io, directory, name, bytes, durable);
+  }
+
+  /** An image of which nothing can be read has unsent writes if it is marked so. */
+  async #hasUnsent(fileId: string): Promise<boolean> {
+    const info = await readInfo(this, fileId);
+    return info.ok ? info.value.unsent !== undefined : this.isMarkedUnsent(fileId);
+  }
+
+  async #sayWhy(path: string, why: string): Promise<void> {
+    const errno = await this.writeWhole(path, 'why', Buffer.from(`${why}\n`), false);
+    if (errno !== 0) this.#onFailure(localFailure(errno, 'write', join(path, 'why')));
   }
 
   async #sweep(): Promise<number> {

@@ -23,6 +23,20 @@ export interface Stored {
   readonly sums: Uint32Array;
 }
 
+export interface Overwritten {
+  readonly errno: number;
+  /**
+   * For each block that the bytes touch, in order, the pages of the range whose bytes are other
+   * ones now, or may be: all that were not left alone. Bit i is page i of the block. After an error
+   * each of them may hold what it held, what was to be written, or some of both.
+   */
+  readonly changed: Uint16Array;
+  /** The pages, all of them given, that are zeros now: holes, where the disk knows holes. */
+  readonly zeros: Uint16Array;
+  /** The sum of what the pages of `compare` held that were changed: of all their bytes. */
+  readonly oldSums: Uint32Array;
+}
+
 export interface FileIo {
   /**
    * Writes the bytes of pages that were absent. `offset` is a multiple of 4096; the bytes may end
@@ -32,6 +46,15 @@ export interface FileIo {
    * After an error the pages may hold any bytes: they are holes to be trusted no longer.
    */
   store(fd: number, offset: number, bytes: Buffer, holes: 'trusted' | 'punch'): Promise<Stored>;
+  /**
+   * Writes bytes over whatever there is, at any offset. `compare` has a mask for each block that is
+   * touched: pages that are left alone if they hold these bytes already, and whose old sum is told
+   * if not. Other whole pages that are all zeros are made holes, and the file does not grow for
+   * them. Of a page that is given in part only that part is compared, or written.
+   *
+   * What goes into one file by `store` and `overwrite` goes in one after the other, as asked for.
+   */
+  overwrite(fd: number, offset: number, bytes: Buffer, compare: Uint16Array): Promise<Overwritten>;
   /** pwrite of all of it. */
   write(fd: number, offset: number, bytes: Buffer): Promise<number>;
   /** pread of all of `into`; `got` is less where the file ends. */

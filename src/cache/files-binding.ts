@@ -26,6 +26,11 @@ export interface BindingFiles {
     sums: Uint32Array,
     ticket: number,
   ): void;
+  /**
+   * `blocks` has two words for each block that is touched: the mask of pages to compare, then 0.
+   * They become `changed`, with `zeros` in the upper half, and the sum of what was changed.
+   */
+  overwrite(fd: number, offset: number, bytes: Buffer, blocks: Uint32Array, ticket: number): void;
   write(fd: number, offset: number, bytes: Buffer, ticket: number): void;
   /** First value: the count of bytes that were read. */
   read(fd: number, offset: number, into: Buffer, ticket: number): void;

@@ -1,22 +1,25 @@
 /**
- * The map file of an image, format 1: a header of 4096 bytes, then a record of 8 bytes for each
+ * The map file of an image, format 2: a header of 4096 bytes, then a record of 16 bytes for each
  * block. All numbers are little endian.
  *
  *   header    0  8  magic "GVFSMAP\n"           record   0  2  present: bit i is page i
- *             8  4  version, 1                           2  2  dirty: 0 in version 1
- *            12  4  page size, 4096                      4  4  sum of the block
- *            16  4  block size, 65536
- *            20  4  flags: bit 0 clean
+ *             8  4  version, 2                           2  2  dirty: some of these
+ *            12  4  page size, 4096                      4  4  sum of the clean pages
+ *            16  4  block size, 65536                    8  4  check of the record
+ *            20  4  flags: bit 0 clean                  12  4  0
  *            24 16  file id
  *            40 16  boot id
  *            56  8  size of the image in bytes
  *            64  4  CRC-32 of the 64 bytes before
  *
- * The file is as long as whole chunks of 512 records are; where nothing is present it has holes.
+ * The file is as long as whole chunks of 256 records are; where nothing is present it has holes.
  *
  * Invariants:
- *  - C2: the sum in a record is the linear CRC-32C of the present pages, with a value made of the
- *    presence bits mixed in. It binds bytes and bits: a flip in either is seen at first use.
+ *  - C2: the sum in a record is the linear CRC-32C of the clean pages: a flip in their bytes is
+ *    seen at first use.
+ *  - C4: the check binds presence, dirtiness and sum to the number of the block, so that a flip in
+ *    any of them is seen when the record is read: what is dirty has no sum, and must not turn into
+ *    something clean that may be fetched again.
  *  - What cannot be told for sure is not believed: a header that is not wholly as expected, a
  *    record that this version does not write.
  *  - A chunk is written with one pwrite of an aligned page, so that a killed daemon leaves none
@@ -28,9 +31,9 @@ import { type BlockMap, CHUNK_BLOCKS } from './block-map.ts';
 import { BLOCK_BYTES, type FileIo, PAGE_BYTES } from './file-io.ts';
 import { errnoName } from './local-failure.ts';
 
-export const MAP_VERSION = 1;
+export const MAP_VERSION = 2;
 export const MAP_HEADER_BYTES = 4096;
-export const RECORD_BYTES = 8;
+export const RECORD_BYTES = 16;
 export const CHUNK_BYTES = CHUNK_BLOCKS * RECORD_BYTES;
 
 export interface MapHeader {
@@ -48,6 +51,7 @@ const FLAG_CLEAN = 1;
 const CHECKED_BYTES = 64;
 /** So much is read, or written, at once. */
 const WINDOW_CHUNKS = 64; // 256 KiB
+const RECORD_WORDS = RECORD_BYTES / 4;
 const emptyChunk = Buffer.alloc(CHUNK_BYTES);
 
 export function mapFileBytes(chunkCount: number): number {
@@ -87,19 +91,25 @@ export function decodeMapHeader(bytes: Buffer): Result<MapHeader, string> {
   });
 }
 
+/** One record, for those who need no map. */
+export interface BlockRecord {
+  readonly present: number;
+  readonly dirty: number;
+  readonly sum: number;
+}
+
 /** The records of a chunk, in `into` from `at` on, which is a multiple of 4 in memory. */
 export function encodeChunk(map: BlockMap, chunk: number, into: Buffer, at: number): void {
   const words = wordsOf(into, at);
+  words.fill(0);
   const records = map.recordsOf(chunk);
-  if (records === undefined) {
-    words.fill(0);
-    return;
-  }
-  const { masks, sums } = records;
+  if (records === undefined) return;
+  const { masks, dirty, sums } = records;
+  const firstBlock = chunk * CHUNK_BLOCKS;
   for (let index = 0; index < CHUNK_BLOCKS; index += 1) {
-    const mask = masks[index] ?? 0;
-    words[2 * index] = mask;
-    words[2 * index + 1] = (sums[index] ?? 0) ^ bindingOf(mask);
+    const present = masks[index] ?? 0;
+    if (present === 0) continue;
+    putRecord(words, index, firstBlock + index, present, dirty[index] ?? 0, sums[index] ?? 0);
   }
 }
 
@@ -109,26 +119,56 @@ export function encodeChunk(map: BlockMap, chunk: number, into: Buffer, at: numb
  */
 export function decodeChunk(map: BlockMap, chunk: number, from: Buffer, at: number): number {
   const words = wordsOf(from, at);
-  const masks = new Uint16Array(CHUNK_BLOCKS);
-  const sums = new Uint32Array(CHUNK_BLOCKS);
-  const lastBlock = map.blockCount - 1 - chunk * CHUNK_BLOCKS;
+  const records = {
+    masks: new Uint16Array(CHUNK_BLOCKS),
+    dirty: new Uint16Array(CHUNK_BLOCKS),
+    sums: new Uint32Array(CHUNK_BLOCKS),
+  };
+  const firstBlock = chunk * CHUNK_BLOCKS;
+  const lastBlock = map.blockCount - 1 - firstBlock;
   const lastMask = map.fullMask(map.blockCount - 1);
   let refused = 0;
   for (let index = 0; index < CHUNK_BLOCKS; index += 1) {
-    // Presence in the lower half, dirtiness, of which there is none, in the upper one.
-    const mask = words[2 * index] ?? 0;
-    const sum = words[2 * index + 1] ?? 0;
-    if (mask === 0 && sum === 0) continue;
+    const word = index * RECORD_WORDS;
+    const pages = words[word] ?? 0;
+    if (pages === 0 && isNothing(words, word)) continue;
+    const present = pages & 0xffff;
     const most = index < lastBlock ? 0xffff : index === lastBlock ? lastMask : 0;
-    if (mask === 0 || (mask & ~most) !== 0) {
+    if (!isWhole(words, word, firstBlock + index)) {
       refused += 1;
       continue;
     }
-    masks[index] = mask;
-    sums[index] = sum ^ bindingOf(mask);
+    const dirty = (pages >>> 16) & most;
+    // What lies beyond the end was cut, or is of a write that was not acknowledged.
+    const cutClean = (present & ~(pages >>> 16) & ~most) !== 0;
+    records.masks[index] = cutClean ? dirty : present & most;
+    records.dirty[index] = dirty;
+    records.sums[index] = cutClean ? 0 : (words[word + 1] ?? 0);
   }
-  map.adoptRecords(chunk, { masks, sums });
+  map.adoptRecords(chunk, records);
   return refused;
+}
+
+/** The record of `block`, which begins at `at`; undefined when it is not to be believed. */
+export function decodeRecord(block: number, from: Buffer, at: number): BlockRecord | undefined {
+  const words = new Uint32Array(RECORD_WORDS);
+  for (let index = 0; index < RECORD_WORDS; index += 1) {
+    words[index] = from.readUInt32LE(at + 4 * index);
+  }
+  const [pages = 0, sum = 0] = words;
+  if (isNothing(words, 0)) return { present: 0, dirty: 0, sum: 0 };
+  if (!isWhole(words, 0, block)) return undefined;
+  return { present: pages & 0xffff, dirty: pages >>> 16, sum };
+}
+
+/** The same the other way round. */
+export function encodeRecord(block: number, record: BlockRecord, into: Buffer, at: number): void {
+  const words = new Uint32Array(RECORD_WORDS);
+  const { present, dirty, sum } = record;
+  if (present !== 0) putRecord(words, 0, block, present, dirty, sum);
+  for (let index = 0; index < RECORD_WORDS; index += 1) {
+    into.writeUInt32LE(words[index] ?? 0, at + 4 * index);
+  }
 }
 
 /** An open map file. It does not close it. */
@@ -151,19 +191,24 @@ export class MapFile {
     return this.#io.write(this.fd, 0, encodeMapHeader(header));
   }
 
-  /** The header, if it is of this file and size, and the file is as long as it must be. */
-  async readHeader(fileId: string, map: BlockMap): Promise<Result<MapHeader, string>> {
+  /**
+   * The header, if it is of this file, and the file as long as it says, at least. With `map`: if
+   * it is of that size, and the file just as long.
+   */
+  async readHeader(fileId: string, map?: BlockMap): Promise<Result<MapHeader, string>> {
     const bytes = Buffer.alloc(MAP_HEADER_BYTES);
     const { errno, got } = await this.#io.read(this.fd, 0, bytes);
     if (errno !== 0) return err(`cannot be read (${errnoName(errno)})`);
     const header = decodeMapHeader(bytes.subarray(0, got));
     if (!header.ok) return header;
-    if (header.value.fileId !== fileId) return err('is of another file');
-    if (header.value.sizeBytes !== map.sizeBytes) return err('is of another size');
+    const { value } = header;
+    if (value.fileId !== fileId) return err('is of another file');
+    if (map !== undefined && value.sizeBytes !== map.sizeBytes) return err('is of another size');
     const size = await this.#io.size(this.fd);
     if (size.errno !== 0) return err(`cannot be read (${errnoName(size.errno)})`);
-    if (size.sizeBytes !== mapFileBytes(map.chunkCount)) return err('has a wrong length');
-    return header;
+    const length = mapFileBytes(chunkCountOf(value.sizeBytes));
+    const right = map === undefined ? size.sizeBytes >= length : size.sizeBytes === length;
+    return right ? header : err('has a wrong length');
   }
 
   /** Hands every chunk that holds anything to `take`, ascending. Errno. */
@@ -211,8 +256,33 @@ export class MapFile {
     const most = WINDOW_CHUNKS * CHUNK_BLOCKS;
     for (let block = first; block < end; block += most) {
       const bytes = Buffer.alloc(Math.min(most, end - block) * RECORD_BYTES);
-      const offset = MAP_HEADER_BYTES + block * RECORD_BYTES;
-      const errno = await this.#io.write(this.fd, offset, bytes);
+      const errno = await this.#io.write(this.fd, recordOffset(block), bytes);
+      if (errno !== 0) return errno;
+    }
+    return 0;
+  }
+
+  /**
+   * Replaces the records of blocks [first, end) by what `change` makes of them; one that is not to
+   * be believed becomes an empty one. Errno.
+   */
+  async changeRecords(
+    first: number,
+    end: number,
+    change: (block: number, record: BlockRecord) => BlockRecord,
+  ): Promise<number> {
+    const most = WINDOW_CHUNKS * CHUNK_BLOCKS;
+    for (let from = first; from < end; from += most) {
+      const bytes = Buffer.alloc(Math.min(most, end - from) * RECORD_BYTES);
+      const read = await this.#io.read(this.fd, recordOffset(from), bytes);
+      if (read.errno !== 0) return read.errno;
+      bytes.fill(0, read.got);
+      for (let at = 0; at < bytes.length; at += RECORD_BYTES) {
+        const block = from + at / RECORD_BYTES;
+        const record = decodeRecord(block, bytes, at) ?? { present: 0, dirty: 0, sum: 0 };
+        encodeRecord(block, change(block, record), bytes, at);
+      }
+      const errno = await this.#io.write(this.fd, recordOffset(from), bytes);
       if (errno !== 0) return errno;
     }
     return 0;
@@ -227,12 +297,65 @@ export class MapFile {
   }
 }
 
+export function chunkCountOf(sizeBytes: number): number {
+  return Math.ceil(sizeBytes / (CHUNK_BLOCKS * BLOCK_BYTES));
+}
+
+function recordOffset(block: number): number {
+  return MAP_HEADER_BYTES + block * RECORD_BYTES;
+}
+
 /** Numbers as they are in memory: all hosts that we run on are little endian. */
 function wordsOf(bytes: Buffer, at: number): Uint32Array {
   return new Uint32Array(bytes.buffer, bytes.byteOffset + at, CHUNK_BYTES / 4);
 }
 
-/** An odd factor makes another value of each mask, and 0 of none. */
-function bindingOf(mask: number): number {
-  return Math.imul(mask, 0x9e3779b1);
+function putRecord(
+  words: Uint32Array,
+  index: number,
+  block: number,
+  present: number,
+  dirty: number,
+  sum: number,
+): void {
+  const word = index * RECORD_WORDS;
+  const pages = (present | (dirty << 16)) >>> 0;
+  words[word] = pages;
+  words[word + 1] = sum;
+  words[word + 2] = checkOf(block, pages, sum >>> 0);
+  words[word + 3] = 0;
+}
+
+function isNothing(words: Uint32Array, word: number): boolean {
+  return words[word] === 0 && words[word + 1] === 0 && words[word + 2] === 0;
+}
+
+/** Whether `encodeChunk` could have written the record. */
+function isWhole(words: Uint32Array, word: number, block: number): boolean {
+  const pages = words[word] ?? 0;
+  const sum = words[word + 1] ?? 0;
+  const present = pages & 0xffff;
+  const dirty = pages >>> 16;
+  return (
+    present !== 0 &&
+    (dirty & ~present) === 0 &&
+    (dirty !== present || sum === 0) &&
+    words[word + 2] === checkOf(block, pages, sum) &&
+    words[word + 3] === 0
+  );
+}
+
+/**
+ * Steps that can be undone one by one (MurmurHash3's finalizer between words), so that two records
+ * of one block that differ in one word never have one check, and others one time in 2^32.
+ */
+function checkOf(block: number, pages: number, sum: number): number {
+  return mixed(mixed(mixed(block ^ 0x47564653) ^ pages) ^ sum) >>> 0;
+}
+
+function mixed(value: number): number {
+  let mix = value;
+  mix = Math.imul(mix ^ (mix >>> 16), 0x85ebca6b);
+  mix = Math.imul(mix ^ (mix >>> 13), 0xc2b2ae35);
+  return mix ^ (mix >>> 16);
 }

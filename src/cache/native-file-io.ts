@@ -1,8 +1,8 @@
 /**
  * `FileIo` on the addon's threads: tickets, and the memory that goes with them.
  *
- * What goes into one file goes in one at a time: Linux locks the file for each write, and threads
- * that wait for that lock burn a core each.
+ * What is stored in one file goes in one at a time, and the addon sees to that: Linux locks the
+ * file for each write, and threads that wait for that lock burn a core each.
  *
  * A Buffer that a thread uses is held by its ticket, so it is not collected before its time. When
  * the disk hangs at the end, it is held for as long as the process lives.
@@ -10,7 +10,7 @@
 import { constants } from 'node:os';
 import { assert } from '../base/assert.ts';
 import { ok, type Result } from '../base/result.ts';
-import { BLOCK_BYTES, type FileIo, PAGE_BYTES, type Stored } from './file-io.ts';
+import { BLOCK_BYTES, type FileIo, type Overwritten, PAGE_BYTES, type Stored } from './file-io.ts';
 import {
   type BindingFiles,
   type FilesBinding,
@@ -43,8 +43,6 @@ export class NativeFileIo implements FileIo {
   readonly #files: BindingFiles;
   readonly #tickets = new Map<number, Ticket>();
   #nextTicket = 1;
-  /** By file: what is being stored last. */
-  readonly #lastStores = new Map<number, Promise<unknown>>();
   #closing: Promise<void> | undefined;
 
   /** Starts the threads; or a sentence that says why there is no addon and what to do. */
@@ -65,17 +63,37 @@ export class NativeFileIo implements FileIo {
   ): Promise<Stored> {
     assertOffset(offset);
     assert(offset % PAGE_BYTES === 0, 'files: a store that begins within a page');
-    const blocks =
-      bytes.length === 0 ? 0 : blockAt(offset + bytes.length - 1) - blockAt(offset) + 1;
-    const sums = new Uint32Array(blocks);
-    const before = this.#lastStores.get(fd);
-    const stored = this.#storeAfter(before, [bytes, sums], (ticket) =>
+    const sums = new Uint32Array(blocksOf(offset, bytes.length));
+    const { errno } = await this.#ask([bytes, sums], (ticket) =>
       this.#files.store(fd, offset, bytes, holes === 'punch', sums, ticket),
     );
-    this.#lastStores.set(fd, stored);
-    const { errno } = await stored;
-    if (this.#lastStores.get(fd) === stored) this.#lastStores.delete(fd);
     return { errno, sums };
+  }
+
+  async overwrite(
+    fd: number,
+    offset: number,
+    bytes: Buffer,
+    compare: Uint16Array,
+  ): Promise<Overwritten> {
+    assertOffset(offset);
+    const count = blocksOf(offset, bytes.length);
+    assert(compare.length === count, 'files: a mask for each block');
+    const blocks = new Uint32Array(2 * count);
+    for (let i = 0; i < count; i += 1) blocks[2 * i] = compare[i] ?? 0;
+    const { errno } = await this.#ask([bytes, blocks], (ticket) =>
+      this.#files.overwrite(fd, offset, bytes, blocks, ticket),
+    );
+    const changed = new Uint16Array(count);
+    const zeros = new Uint16Array(count);
+    const oldSums = new Uint32Array(count);
+    for (let i = 0; i < count; i += 1) {
+      const pages = blocks[2 * i] ?? 0;
+      changed[i] = pages & 0xffff;
+      zeros[i] = pages >>> 16;
+      oldSums[i] = blocks[2 * i + 1] ?? 0;
+    }
+    return { errno, changed, zeros, oldSums };
   }
 
   async write(fd: number, offset: number, bytes: Buffer): Promise<number> {
@@ -137,15 +155,6 @@ export class NativeFileIo implements FileIo {
     return this.#closing;
   }
 
-  async #storeAfter(
-    before: Promise<unknown> | undefined,
-    held: readonly ArrayBufferView[],
-    begin: (ticket: number) => void,
-  ): Promise<Outcome> {
-    if (before !== undefined) await before;
-    return this.#ask(held, begin);
-  }
-
   #ask(held: readonly ArrayBufferView[], begin: (ticket: number) => void): Promise<Outcome> {
     if (this.#closing !== undefined) return Promise.resolve(CANCELLED);
     return new Promise((resolve) => {
@@ -181,6 +190,8 @@ function assertOffset(bytes: number): void {
   assert(Number.isSafeInteger(bytes) && bytes >= 0, 'files: not an offset');
 }
 
-function blockAt(offset: number): number {
-  return Math.floor(offset / BLOCK_BYTES);
+/** How many blocks a range touches. */
+function blocksOf(offset: number, length: number): number {
+  if (length === 0) return 0;
+  return Math.floor((offset + length - 1) / BLOCK_BYTES) - Math.floor(offset / BLOCK_BYTES) + 1;
 }

@@ -19,6 +19,8 @@ export interface Status {
   readonly sizeBytes: number;
   /** st_blocks in bytes. */
   readonly allocatedBytes: number;
+  /** ns since 1970 */
+  readonly mtimeNs: bigint;
 }
 
 export interface PathIo {
@@ -64,18 +66,20 @@ export const nodePathIo: PathIo = {
   makeDirectory: (path) => tried(mkdir(path, 0o700)),
   async status(path) {
     try {
-      const stat = await lstat(path);
+      const stat = await lstat(path, { bigint: true });
       return {
         errno: 0,
         kind: stat.isFile() ? 'file' : stat.isDirectory() ? 'directory' : 'other',
-        uid: stat.uid,
-        mode: stat.mode & 0o7777,
-        sizeBytes: stat.size,
-        allocatedBytes: stat.blocks * 512,
+        uid: Number(stat.uid),
+        mode: Number(stat.mode) & 0o7777,
+        sizeBytes: Number(stat.size),
+        allocatedBytes: Number(stat.blocks) * 512,
+        mtimeNs: stat.mtimeNs,
       };
     } catch (error) {
       const errno = errnoOf(error);
-      return { errno, kind: 'other', uid: -1, mode: 0, sizeBytes: 0, allocatedBytes: 0 };
+      const nothing = { uid: -1, mode: 0, sizeBytes: 0, allocatedBytes: 0, mtimeNs: 0n };
+      return { errno, kind: 'other', ...nothing };
     }
   },
   async list(path) {

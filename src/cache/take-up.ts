@@ -1,14 +1,20 @@
 /**
  * Opening the files of one image: what is found is believed only if all of it agrees.
  *
- *   info missing, damaged, of another version, file or content, 'writing'     nothing is believed
+ *   info missing, damaged, of another version or file                         nothing is believed
+ *   of another content, 'writing', 'sending'                                  dirty pages are
  *   data missing or of another length than info says                          nothing is believed
  *   map of this boot, and whole                                               map is believed
  *   else map.synced, if whole                                                 map.synced is
  *   neither                                                                   nothing is believed
  *
- * Invariants: C2 and C3 as above. Whatever of `map` and `map.synced` was not believed is made
- * anew, under a temporary name, before anything else is done with the image.
+ * With unsent writes the believed map says how long the image is; `data` may be longer, by a write
+ * that was not acknowledged, and is cut. A map of this boot that is damaged has no substitute then:
+ * what was acknowledged since the last sync is in it alone.
+ *
+ * Invariants: C2 and C3 as above. C4: what has unsent writes, or may have, and is not believed, is
+ * told from the rest, so that it is kept for people. Whatever of `map` and `map.synced` was not
+ * believed is made anew, under a temporary name, before anything else is done with the image.
  */
 import { join } from 'node:path';
 import { err, ok, type Result } from '../base/result.ts';
@@ -31,6 +37,8 @@ export interface ImageFiles {
   readonly synced: MapFile;
   /** Whether `map.synced` may hold a record. */
   readonly syncedHolds: boolean;
+  /** As its header says. */
+  readonly syncedSizeBytes: number;
   /** Whether absent pages are holes in `data`. */
   readonly holesTrusted: boolean;
   /** Chunks in which `map`, and `map.synced`, differ from what is in memory. */
@@ -38,11 +46,32 @@ export interface ImageFiles {
   readonly unsyncedChunks: readonly number[];
 }
 
+/** Of an image with unsent writes: why only its dirty pages are believed, if so. */
+export interface TakenUpUnsent {
+  /** Its daemon ended in the middle of a change. */
+  readonly unsettled: boolean;
+  /** It did not, but the server's file is another one than the clean pages were of (C6). */
+  readonly changed: boolean;
+}
+
 export type TakenUp =
   | { readonly kind: 'absent' }
-  | { readonly kind: 'kept'; readonly files: ImageFiles; readonly remark: string | undefined }
-  /** Something is there, and has to go. `pinned`: as far as its info could be read. */
-  | { readonly kind: 'unbelievable'; readonly why: string; readonly pinned: boolean };
+  | {
+      readonly kind: 'kept';
+      readonly files: ImageFiles;
+      readonly remark: string | undefined;
+      readonly unsent: TakenUpUnsent;
+    }
+  /**
+   * Something is there, and has to go. `pinned`: as far as its info could be read. `unsent`: there
+   * may be unsent writes in it.
+   */
+  | {
+      readonly kind: 'unbelievable';
+      readonly why: string;
+      readonly pinned: boolean;
+      readonly unsent: boolean;
+    };
 
 /** The files of a new, empty image as `info` says it. On an error nothing of them is left. */
 export async function makeImageFiles(
@@ -70,21 +99,33 @@ export async function takeUpImageFiles(
   const status = await exportDirectory.paths.status(opened.path);
   if (status.errno === Errno.ENOENT) return { kind: 'absent' };
   const mine = isOursAlone(status);
-  if (!mine.ok) return { kind: 'unbelievable', why: `its directory ${mine.error}`, pinned: false };
-  const info = await readInfo(exportDirectory, fileId);
-  if (!info.ok) return { kind: 'unbelievable', why: `info ${info.error}`, pinned: false };
-  const { pinned } = info.value;
-  const other = differenceOf(info.value, wanted);
-  if (other !== undefined) return { kind: 'unbelievable', why: other, pinned };
+  const info = mine.ok ? await readInfo(exportDirectory, fileId) : err('');
+  if (!mine.ok || !info.ok) {
+    const why = mine.ok ? `info ${info.ok ? '' : info.error}` : `its directory ${mine.error}`;
+    const unsent = await exportDirectory.isMarkedUnsent(fileId);
+    return { kind: 'unbelievable', why, pinned: false, unsent };
+  }
+  const { pinned, state, stamp } = info.value;
+  const isUnsent = info.value.unsent !== undefined;
+  const unsettled = state !== 'settled';
+  const changed = !unsettled && !sameStamp(stamp, wanted.stamp);
+  const other = isSameFile(info.value, wanted)
+    ? isUnsent
+      ? undefined
+      : contentDifference(unsettled, changed)
+    : 'info is of another file';
+  if (other !== undefined) return { kind: 'unbelievable', why: other, pinned, unsent: isUnsent };
   const { path, lastUsedMs } = wanted;
-  const files = await takeUpFiles(opened, { ...info.value, path, lastUsedMs });
+  const how = unsettled || changed ? 'dirty pages' : 'all';
+  const files = await takeUpFiles(opened, { ...info.value, path, lastUsedMs }, how);
   if (files.ok) {
     const { dataFd, live, synced } = files.value.files;
     await opened.closeOthers([dataFd, live.fd, synced.fd]);
-    return { kind: 'kept', ...files.value };
+    return { kind: 'kept', ...files.value, unsent: { unsettled, changed } };
   }
   await opened.closeOthers([]);
-  return { kind: 'unbelievable', why: files.error, pinned };
+  const { why, unsent } = files.error;
+  return { kind: 'unbelievable', why, pinned, unsent: isUnsent || unsent };
 }
 
 /** The info of an image, or a clause that says why it is none to believe. */
@@ -160,6 +201,7 @@ async function makeFiles(
     live: live.value,
     synced: synced.value,
     syncedHolds: false,
+    syncedSizeBytes: map.sizeBytes,
     holesTrusted: true,
     unsavedChunks: [],
     unsyncedChunks: [],
@@ -178,17 +220,19 @@ async function makeMap(
   return formatted === 0 ? ok(file) : err(formatted);
 }
 
-/** In what the kept image is not the wanted one: a clause; undefined when it is. */
-function differenceOf(kept: ImageInfo, wanted: ImageInfo): string | undefined {
-  const sameFile =
+function isSameFile(kept: ImageInfo, wanted: ImageInfo): boolean {
+  return (
     kept.handle === wanted.handle &&
     kept.export === wanted.export &&
     kept.fsid === wanted.fsid &&
-    kept.fileid === wanted.fileid;
-  if (!sameFile) return 'info is of another file';
-  if (kept.state !== 'settled') return 'it was being written when its daemon ended';
-  if (!sameStamp(kept.stamp, wanted.stamp)) return 'the file has changed on the server';
-  return undefined;
+    kept.fileid === wanted.fileid
+  );
+}
+
+/** Why the clean pages are not of the wanted content: a clause; undefined when they are. */
+function contentDifference(unsettled: boolean, changed: boolean): string | undefined {
+  if (unsettled) return 'it was being written when its daemon ended';
+  return changed ? 'the file has changed on the server' : undefined;
 }
 
 /** A map file as it was found. */
@@ -209,58 +253,124 @@ interface Believed {
   readonly clean: boolean;
 }
 
+/** Why the files are not believed. `unsent`: they tell of unsent writes. */
+interface Disbelief {
+  readonly why: string;
+  readonly unsent: boolean;
+}
+
 async function takeUpFiles(
   opened: OpenedFiles,
-  info: ImageInfo,
-): Promise<Result<{ files: ImageFiles; remark: string | undefined }, string>> {
-  const sizeBytes = info.stamp.size;
+  found: ImageInfo,
+  how: 'all' | 'dirty pages',
+): Promise<Result<{ files: ImageFiles; remark: string | undefined }, Disbelief>> {
   const remarks: string[] = [];
-  const dataFd = await openData(opened, sizeBytes);
-  if (!dataFd.ok) return dataFd;
+  const isUnsent = found.unsent !== undefined;
+  const foundData = await openData(opened, found);
+  if (!foundData.ok) return disbelief(foundData.error);
+  const { fd: dataFd, info } = foundData.value;
+  const sizeBytes = isUnsent ? undefined : info.stamp.size;
   const foundLive = await findMap(opened, 'map', sizeBytes);
   const foundSynced = await findMap(opened, 'map.synced', sizeBytes);
-  const believed = await believe(opened, foundLive, foundSynced, sizeBytes, remarks);
-  if (!believed.ok) return believed;
+  const believed = await believe(opened, foundLive, foundSynced, isUnsent, remarks);
+  if (!believed.ok) return disbelief(believed.error);
   const { map, from, damagedChunks, clean } = believed.value;
-  if (damagedChunks.length > 0) remarks.push(`${from} has damaged records`);
+  if (damagedChunks.length > 0) {
+    if (isUnsent) return disbelief(`${from} has damaged records`);
+    remarks.push(`${from} has damaged records`);
+  }
+  if (!isUnsent && map.dirtyPages > 0) {
+    return err({ why: 'it has unsent pages, of which info knows nothing', unsent: true });
+  }
+  const fitted = await fitData(opened, dataFd, foundData.value.sizeBytes, map.sizeBytes);
+  if (fitted !== undefined) return disbelief(fitted);
+  const dropped = how === 'all' ? [] : dropCleanMarks(map);
 
   const live = await liveFor(opened, foundLive, believed.value);
-  if (live === undefined) return err('map cannot be written');
+  if (live === undefined) return disbelief('map cannot be written');
   const compared = await compareSynced(foundSynced, map);
   if (compared === undefined) remarks.push(`map.synced ${foundSynced.why}`);
-  const synced =
-    compared?.file ?? (await remakeMap(opened, 'map.synced', new BlockMap(sizeBytes), true));
-  if (synced === undefined) return err('map.synced cannot be written');
+  const synced = compared?.file ?? (await remakeMap(opened, 'map.synced', emptyLike(map), true));
+  if (synced === undefined) return disbelief('map.synced cannot be written');
   const files: ImageFiles = {
     info,
     map,
-    dataFd: dataFd.value,
+    dataFd,
     live,
     synced,
     syncedHolds: compared?.holds ?? false,
-    holesTrusted: clean && damagedChunks.length === 0,
-    unsavedChunks: from === 'map' ? damagedChunks : [],
+    syncedSizeBytes: compared?.sizeBytes ?? map.sizeBytes,
+    holesTrusted: clean && damagedChunks.length === 0 && how === 'all',
+    unsavedChunks: from === 'map' ? [...new Set([...damagedChunks, ...dropped])] : [],
     unsyncedChunks: compared?.different ?? filledChunks(map),
   };
   return ok({ files, remark: remarks.length === 0 ? undefined : remarks.join(', ') });
 }
 
-async function openData(opened: OpenedFiles, sizeBytes: number): Promise<Result<number, string>> {
+function disbelief(why: string): Result<never, Disbelief> {
+  return err({ why, unsent: false });
+}
+
+/** `info` with the time of the last unsent write, as far as it is known. */
+async function openData(
+  opened: OpenedFiles,
+  info: ImageInfo,
+): Promise<Result<{ fd: number; sizeBytes: number; info: ImageInfo }, string>> {
   const { errno, fd } = await opened.open('data', 'existing');
   if (errno !== 0) return err(`data cannot be opened (${errnoName(errno)})`);
   const size = await opened.io.size(fd);
   if (size.errno !== 0) return err(`data cannot be read (${errnoName(size.errno)})`);
-  return size.sizeBytes === sizeBytes ? ok(fd) : err('data has a wrong length');
+  const { sizeBytes } = size;
+  const { unsent } = info;
+  if (unsent === undefined) {
+    return sizeBytes === info.stamp.size
+      ? ok({ fd, sizeBytes, info })
+      : err('data has a wrong length');
+  }
+  if (unsent.mtimeIsExact) return ok({ fd, sizeBytes, info });
+  const { mtimeNs } = await opened.exportDirectory.paths.status(join(opened.path, 'data'));
+  if (mtimeNs <= unsent.mtimeNs) return ok({ fd, sizeBytes, info });
+  return ok({ fd, sizeBytes, info: { ...info, unsent: { ...unsent, mtimeNs } } });
 }
 
-async function findMap(opened: OpenedFiles, name: string, sizeBytes: number): Promise<FoundMap> {
+/** Cuts what a write left behind that was not acknowledged; a clause if that cannot be. */
+async function fitData(
+  opened: OpenedFiles,
+  fd: number,
+  foundBytes: number,
+  sizeBytes: number,
+): Promise<string | undefined> {
+  if (foundBytes < sizeBytes) return 'data has a wrong length';
+  if (foundBytes === sizeBytes) return undefined;
+  const errno = await opened.io.truncate(fd, sizeBytes);
+  return errno === 0 ? undefined : `data cannot be cut (${errnoName(errno)})`;
+}
+
+/** The chunks that have changed. */
+function dropCleanMarks(map: BlockMap): number[] {
+  const changes = map.track();
+  map.clear(0, map.pageCount);
+  return changes.take();
+}
+
+function emptyLike(map: BlockMap): BlockMap {
+  return new BlockMap(map.sizeBytes);
+}
+
+/** Without `sizeBytes` of whatever size. */
+async function findMap(
+  opened: OpenedFiles,
+  name: string,
+  sizeBytes: number | undefined,
+): Promise<FoundMap> {
   const { errno, fd } = await opened.open(name, 'existing');
   if (errno !== 0) {
     const why = errno === Errno.ENOENT ? 'is missing' : `cannot be opened (${errnoName(errno)})`;
     return { file: undefined, header: undefined, why };
   }
   const file = new MapFile(fd, opened.io);
-  const header = await file.readHeader(opened.fileId, new BlockMap(sizeBytes));
+  const map = sizeBytes === undefined ? undefined : new BlockMap(sizeBytes);
+  const header = await file.readHeader(opened.fileId, map);
   if (!header.ok) return { file, header: undefined, why: header.error };
   return { file, header: header.value, why: 'cannot be read' };
 }
@@ -270,27 +380,27 @@ async function believe(
   opened: OpenedFiles,
   live: FoundMap,
   synced: FoundMap,
-  sizeBytes: number,
+  isUnsent: boolean,
   remarks: string[],
 ): Promise<Result<Believed, string>> {
   const sameBoot = live.header?.bootId === opened.exportDirectory.bootId;
   if (live.header === undefined || sameBoot) {
-    const records = await readRecords(live, sizeBytes);
+    const records = await readRecords(live);
     const clean = live.header?.clean ?? false;
     if (records !== undefined) return ok({ from: 'map', clean, ...records });
     remarks.push(`map ${live.why}`);
+    if (isUnsent) return err(remarks.join(', '));
   }
-  const records = await readRecords(synced, sizeBytes);
+  const records = await readRecords(synced);
   if (records !== undefined) return ok({ from: 'map.synced', clean: false, ...records });
   return err([...remarks, `map.synced ${synced.why}`].join(', '));
 }
 
 async function readRecords(
   found: FoundMap,
-  sizeBytes: number,
 ): Promise<{ map: BlockMap; damagedChunks: number[] } | undefined> {
   if (found.file === undefined || found.header === undefined) return undefined;
-  const map = new BlockMap(sizeBytes);
+  const map = new BlockMap(found.header.sizeBytes);
   const damagedChunks: number[] = [];
   const errno = await found.file.readChunks(map.chunkCount, (chunk, bytes, at) => {
     if (decodeChunk(map, chunk, bytes, at) > 0) damagedChunks.push(chunk);
@@ -307,30 +417,39 @@ async function liveFor(
   if (from === 'map.synced' || found.file === undefined) {
     return remakeMap(opened, 'map', map, false);
   }
+  // Behind a shorter image there may be what a cut has left.
+  if ((await found.file.truncate(map.chunkCount)) !== 0) return undefined;
   if (!clean) return found.file;
   const errno = await found.file.writeHeader(opened.header(map.sizeBytes));
   return errno === 0 ? found.file : undefined;
+}
+
+interface ComparedMap {
+  readonly file: MapFile;
+  readonly sizeBytes: number;
+  readonly holds: boolean;
+  readonly different: readonly number[];
 }
 
 /**
  * In which chunks `map.synced` is not what is in memory: after a kill it lags behind `map`.
  * Undefined when it is not to be believed.
  */
-async function compareSynced(
-  found: FoundMap,
-  map: BlockMap,
-): Promise<{ file: MapFile; holds: boolean; different: number[] } | undefined> {
+async function compareSynced(found: FoundMap, map: BlockMap): Promise<ComparedMap | undefined> {
   if (found.file === undefined || found.header === undefined) return undefined;
   const different = new Set(filledChunks(map));
   const expected = Buffer.alloc(CHUNK_BYTES);
-  let holds = false;
+  const { sizeBytes } = found.header;
+  let holds = sizeBytes > map.sizeBytes;
   const errno = await found.file.readChunks(map.chunkCount, (chunk, bytes, at) => {
     holds = true;
     encodeChunk(map, chunk, expected, 0);
     if (expected.compare(bytes, at, at + CHUNK_BYTES) === 0) different.delete(chunk);
     else different.add(chunk);
   });
-  return errno === 0 ? { file: found.file, holds, different: [...different] } : undefined;
+  return errno === 0
+    ? { file: found.file, sizeBytes, holds, different: [...different] }
+    : undefined;
 }
 
 /** A new map file with the records of `map`, in the place of whatever was there. */

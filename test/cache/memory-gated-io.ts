@@ -4,7 +4,15 @@
 import type { FileIo } from '../../src/cache/file-io.ts';
 import type { Gate } from './memory-source.ts';
 
-export type Work = 'store' | 'write' | 'read' | 'sums' | 'punch' | 'truncate' | 'sync';
+export type Work =
+  | 'store'
+  | 'overwrite'
+  | 'write'
+  | 'read'
+  | 'sums'
+  | 'punch'
+  | 'truncate'
+  | 'sync';
 
 export class GatedIo {
   /** Where work waits; undefined: it is done at once. */
@@ -13,6 +21,7 @@ export class GatedIo {
   readonly failing = new Map<Work, { errno: number; times: number }>();
   readonly counts: Record<Work, number> = {
     store: 0,
+    overwrite: 0,
     write: 0,
     read: 0,
     sums: 0,
@@ -26,6 +35,16 @@ export class GatedIo {
     const failed = (errno: number) => ({ errno, sums: new Uint32Array() });
     this.io = {
       store: (...given) => this.#work('store', () => inner.store(...given), failed),
+      overwrite: (fd, offset, bytes, compare) =>
+        this.#work(
+          'overwrite',
+          () => inner.overwrite(fd, offset, bytes, compare),
+          (errno) => {
+            const nothing = new Uint16Array(compare.length);
+            const oldSums = new Uint32Array(compare.length);
+            return { errno, changed: nothing, zeros: nothing, oldSums };
+          },
+        ),
       write: (...given) => this.#work('write', () => inner.write(...given), asIs),
       read: (...given) =>
         this.#work(

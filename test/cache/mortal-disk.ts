@@ -21,6 +21,7 @@ export function mortalDisk(under: FileIo, killAfter: number): MortalDisk {
   };
   const io: FileIo = {
     store: (...args) => change(() => under.store(...args)),
+    overwrite: (...args) => change(() => under.overwrite(...args)),
     write: (...args) => change(() => under.write(...args)),
     read: (...args) => under.read(...args),
     sums: (...args) => under.sums(...args),

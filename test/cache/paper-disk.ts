@@ -12,6 +12,7 @@ import { basename, dirname } from 'node:path';
 import {
   BLOCK_BYTES,
   type FileIo,
+  type Overwritten,
   PAGE_BYTES,
   PAGES_PER_BLOCK,
   type Stored,
@@ -25,6 +26,7 @@ interface PaperFile {
   bytes: Buffer;
   durable: Buffer;
   locked: boolean;
+  mtimeNs: bigint;
 }
 
 interface PaperDirectory {
@@ -59,6 +61,7 @@ export class PaperDisk {
 
   readonly io: FileIo = {
     store: (fd, offset, bytes, holes) => this.#store(fd, offset, bytes, holes),
+    overwrite: (fd, offset, bytes, compare) => this.#overwrite(fd, offset, bytes, compare),
     write: (fd, offset, bytes) => this.#change(() => this.#pwrite(fd, offset, bytes)),
     read: async (fd, offset, into) => {
       await tick();
@@ -143,7 +146,8 @@ export class PaperDisk {
       const sizeBytes = node?.kind === 'file' ? node.bytes.length : 0;
       const [kind, errno] = node === undefined ? ['other' as const, ENOENT] : [node.kind, 0];
       const uid = process.geteuid?.() ?? -1;
-      return { errno, kind, uid, mode: 0o700, sizeBytes, allocatedBytes: sizeBytes };
+      const mtimeNs = node?.kind === 'file' ? node.mtimeNs : 0n;
+      return { errno, kind, uid, mode: 0o700, sizeBytes, allocatedBytes: sizeBytes, mtimeNs };
     },
     list: async (path) => {
       await tick();
@@ -214,7 +218,8 @@ export class PaperDisk {
     const copy = new PaperDisk();
     const root = copyNames(names, (file) => {
       const bytes = Buffer.from(bytesOf(file));
-      return { kind: 'file', bytes, durable: Buffer.from(bytes), locked: false };
+      const { mtimeNs } = file;
+      return { kind: 'file', bytes, durable: Buffer.from(bytes), locked: false, mtimeNs };
     });
     assert.ok(root.kind === 'directory');
     copy.#root = root;
@@ -274,10 +279,59 @@ export class PaperDisk {
     return { errno: 0, sums };
   }
 
+  /** Page by page, each of them a change. */
+  async #overwrite(
+    fd: number,
+    offset: number,
+    bytes: Buffer,
+    compare: Uint16Array,
+  ): Promise<Overwritten> {
+    const firstBlock = Math.floor(offset / BLOCK_BYTES);
+    const changed = new Uint16Array(compare.length);
+    const zeroPages = new Uint16Array(compare.length);
+    const oldSums = new Uint32Array(compare.length);
+    const outcome = (errno: number) => ({ errno, changed, zeros: zeroPages, oldSums });
+    const file = this.#fds.get(fd);
+    if (file === undefined) return outcome(EBADF);
+    const end = offset + bytes.length;
+    const pieces: [at: number, piece: Buffer][] = [];
+    for (let at = offset; at < end; ) {
+      const page = Math.floor(at / PAGE_BYTES);
+      const pieceEnd = Math.min((page + 1) * PAGE_BYTES, end);
+      const piece = bytes.subarray(at - offset, pieceEnd - offset);
+      const index = Math.floor(page / PAGES_PER_BLOCK) - firstBlock;
+      const bit = 1 << (page % PAGES_PER_BLOCK);
+      const compared = ((compare[index] ?? 0) & bit) !== 0;
+      const old = Buffer.alloc(PAGE_BYTES);
+      file.bytes.copy(old, 0, page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+      const from = at - page * PAGE_BYTES;
+      if (!compared || !old.subarray(from, from + piece.length).equals(piece)) {
+        changed[index] = (changed[index] ?? 0) | bit;
+        if (piece.equals(zeros)) zeroPages[index] = (zeroPages[index] ?? 0) | bit;
+        if (compared) {
+          const sum = blockSum(file.bytes, firstBlock + index, bit);
+          oldSums[index] = (oldSums[index] ?? 0) ^ sum;
+        }
+        pieces.push([at, piece]);
+      }
+      at = pieceEnd;
+    }
+    for (const [at, piece] of pieces) {
+      const errno = await this.#change(() => {
+        // Zeros do not make the file longer.
+        const room = piece.equals(zeros) ? Math.max(file.bytes.length - at, 0) : piece.length;
+        return this.#pwrite(fd, at, piece.subarray(0, room));
+      });
+      if (errno !== 0) return outcome(errno);
+    }
+    return outcome(0);
+  }
+
   #pwrite(fd: number, offset: number, bytes: Buffer): number {
     const file = this.#fds.get(fd);
     if (file === undefined) return EBADF;
     if (offset + bytes.length > MOST_BYTES) return ENOSPC;
+    if (bytes.length === 0) return 0;
     if (offset + bytes.length > file.bytes.length) this.#resize(fd, offset + bytes.length);
     bytes.copy(file.bytes, offset);
     return 0;
@@ -326,7 +380,8 @@ for (let value = 0; value < table.length; value += 1) {
 }
 
 function newFile(): PaperFile {
-  return { kind: 'file', bytes: Buffer.alloc(0), durable: Buffer.alloc(0), locked: false };
+  const bytes = Buffer.alloc(0);
+  return { kind: 'file', bytes, durable: Buffer.from(bytes), locked: false, mtimeNs: 0n };
 }
 
 function find(root: PaperDirectory, path: string): PaperNode | undefined {
