@@ -260,7 +260,7 @@ export class Bout {
     const bytes = read.value;
     slot.send(bytes.length);
     let written: Written = 'stable';
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length && !this.#isAbandoned; ) {
       const rest = bytes.subarray(done);
       const answer = await this.#asAllowed((as) =>
         image.sending.write(as, run.offset + done, rest),
@@ -387,7 +387,7 @@ export class Bout {
       const as = this.#callers[caller];
       assert(as !== undefined, 'nobody to send it');
       const answer = await call(as);
-      if (answer.ok || !isRefusal(answer.error)) return answer;
+      if (answer.ok || !isRefusal(answer.error) || this.#isAbandoned) return answer;
       if (caller === this.#callers.length - 1) return answer;
       // Another call may have found that out already.
       this.#caller = Math.max(this.#caller, caller + 1);

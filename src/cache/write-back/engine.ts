@@ -341,12 +341,18 @@ export class WriteBackEngine {
     much: 'all of an image' | 'as much as is needed',
   ): Promise<void> {
     const tried = new Set<ImageWork>();
+    const underWay = new Set<ImageWork>();
+    const unplannedBytes = () =>
+      leftBytes() - sum([...underWay].map(({ image }) => image.dirtyBytes));
     const cleaner = async () => {
-      while (leftBytes() > 0 && this.#stopping === undefined) {
+      while (unplannedBytes() > 0 && this.#stopping === undefined) {
         const work = this.#oldest(tried);
         if (work === undefined) return;
         tried.add(work);
-        await work.send(much === 'all of an image' ? undefined : leftBytes());
+        const limitBytes = much === 'all of an image' ? undefined : unplannedBytes();
+        underWay.add(work);
+        await work.send(limitBytes);
+        underWay.delete(work);
       }
     };
     await Promise.all(Array.from({ length: CLEANERS }, cleaner));
