@@ -15,7 +15,10 @@ export interface FioMeasure {
   bytes: number;
 }
 
-export type FioResult = Record<FioDirection, FioMeasure>;
+export interface FioResult extends Record<FioDirection, FioMeasure> {
+  /** Of the fsyncs that `fsync=N` asks for; NaN without any. */
+  fsyncP99LatencyUs: number;
+}
 
 /** fio's job options by name; `true` is an option without a value. */
 export type FioJob = Record<string, string | number | true>;
@@ -36,19 +39,28 @@ export async function fio(job: FioJob, limitSeconds = 300): Promise<FioResult> {
   const [result] = parse(stdout).jobs;
   if (result === undefined) throw new Error('fio reported no job');
   if (result.error !== 0) throw new Error(`fio failed with error ${result.error}`);
-  return { read: measure(result.read), write: measure(result.write) };
+  return {
+    read: measure(result.read),
+    write: measure(result.write),
+    fsyncP99LatencyUs: p99Us(result.sync?.lat_ns),
+  };
 }
 
 /** The part that we use of fio's JSON (fio 3.33, HOWTO section "JSON output"). */
 interface FioOutput {
-  jobs: { error: number; read: FioSide; write: FioSide }[];
+  jobs: { error: number; read: FioSide; write: FioSide; sync?: { lat_ns: FioLatency } }[];
+}
+
+interface FioLatency {
+  mean: number;
+  percentile?: Record<string, number>;
 }
 
 interface FioSide {
   io_bytes: number;
   bw_bytes: number;
   iops: number;
-  clat_ns: { mean: number; percentile?: Record<string, number> };
+  clat_ns: FioLatency;
 }
 
 /** fio may put warnings before its JSON. */
@@ -61,7 +73,11 @@ function measure(side: FioSide): FioMeasure {
     bytesPerSecond: side.bw_bytes,
     operationsPerSecond: side.iops,
     meanLatencyUs: side.clat_ns.mean / 1000,
-    p99LatencyUs: (side.clat_ns.percentile?.['99.000000'] ?? Number.NaN) / 1000,
+    p99LatencyUs: p99Us(side.clat_ns),
     bytes: side.io_bytes,
   };
+}
+
+function p99Us(latency: FioLatency | undefined): number {
+  return (latency?.percentile?.['99.000000'] ?? Number.NaN) / 1000;
 }

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Ganesha, startGanesha } from '../peers/ganesha.ts';
-import { type Relay, startRelay } from '../relay/start-relay.ts';
+import { type Relay, type RelayCounters, startRelay } from '../relay/start-relay.ts';
 
 export interface LinkShape {
   readonly name: string;
@@ -22,6 +22,12 @@ export const links: readonly LinkShape[] = [
   { name: 'lan', rttMs: 1, mbit: 1000 },
   { name: 'wan', rttMs: 35, mbit: 100 },
 ];
+
+export function linkNamed(name: string): LinkShape {
+  const link = links.find((each) => each.name === name);
+  if (link === undefined) throw new Error(`there is no link ${name}`);
+  return link;
+}
 
 /** How a client reaches the server: both ports of it, through the link. */
 export interface Route {
@@ -129,13 +135,21 @@ export class Site {
 
   /** What has crossed the shaped link to the client so far, both ports; 0 where there is no relay. */
   async bytesToClient(): Promise<number> {
-    const counters = await Promise.all(this.#relays.map((relay) => relay.counters()));
-    return counters.reduce((sum, { bytesToClient }) => sum + bytesToClient, 0);
+    return (await this.#counters()).reduce((sum, { bytesToClient }) => sum + bytesToClient, 0);
+  }
+
+  /** The same the other way. */
+  async bytesToServer(): Promise<number> {
+    return (await this.#counters()).reduce((sum, { bytesToServer }) => sum + bytesToServer, 0);
   }
 
   async close(): Promise<void> {
     for (const relay of this.#relays) await relay.stop();
     await this.server.stop();
+  }
+
+  #counters(): Promise<RelayCounters[]> {
+    return Promise.all(this.#relays.map((relay) => relay.counters()));
   }
 }
 

@@ -3,21 +3,21 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fio } from '../fio.ts';
 import { linkRate } from '../link.ts';
-import { IMAGE, type LinkShape, links, Site } from '../site.ts';
+import { IMAGE, type LinkShape, linkNamed, Site } from '../site.ts';
 import { cacheDirectory, counts, mountCached } from './cached-mount.ts';
 import type { Experiment, Place } from './experiments.ts';
-import type { Row } from './ledger.ts';
+import { atLeast, atMost, type Row, ratioAtLeast } from './ledger.ts';
 
 const loopbackRows = {
-  ratio: row('absent, loopback: sequential / nocache', 'ratio', 'ratio at least', 0.8),
+  ratio: ratioAtLeast('absent, loopback: sequential / nocache', 0.8),
   rate: { name: 'absent, loopback: sequential', unit: 'MB/s' },
-  again: row('absent, loopback: READs of a second reading', '1', 'at most', 0),
+  again: atMost('absent, loopback: READs of a second reading', '1', 0),
 } satisfies Record<string, Row>;
 
 export const onLoopback: Experiment = {
   name: 'absent, loopback',
   async open(imageBytes) {
-    const site = await Site.open(named('loopback'), imageBytes);
+    const site = await Site.open(linkNamed('loopback'), imageBytes);
     const read = (directory: string) => sequential(directory, imageBytes);
     return {
       async run(ledger) {
@@ -57,17 +57,17 @@ const efforts: Record<string, { bytes: number; seconds: number }> = {
   wan: { bytes: 128 << 20, seconds: 4 },
 };
 
-export const onLan = overLink(named('lan'));
-export const onWan = overLink(named('wan'));
+export const onLan = overLink(linkNamed('lan'));
+export const onWan = overLink(linkNamed('wan'));
 
 function overLink(link: LinkShape): Experiment {
   const { bytes, seconds } = efforts[link.name] ?? { bytes: 64 << 20, seconds: 3 };
   const name = `absent, ${link.name}`;
   const rows = {
-    link: row(`${name}: sequential / link`, 'ratio', 'ratio at least', 0.95),
-    sixteen: row(`${name}: 16 random readers / 1`, 'ratio', 'at least', 10),
-    miss: row(`${name}: bytes of the link a random 4 KiB miss`, 'bytes', 'at most', 16_384),
-    again: row(`${name}: bytes of the link to read it again`, 'bytes', 'at most', 4096),
+    link: ratioAtLeast(`${name}: sequential / link`, 0.95),
+    sixteen: atLeast(`${name}: 16 random readers / 1`, 'ratio', 10),
+    miss: atMost(`${name}: bytes of the link a random 4 KiB miss`, 'bytes', 16_384),
+    again: atMost(`${name}: bytes of the link to read it again`, 'bytes', 4096),
   } satisfies Record<string, Row>;
   return {
     name,
@@ -121,19 +121,4 @@ function overLink(link: LinkShape): Experiment {
 async function sequential(directory: string, bytes: number): Promise<number> {
   const job = { filename: join(directory, IMAGE), rw: 'read', bs: '1M', invalidate: 1 };
   return (await fio({ ...job, size: bytes })).read.bytesPerSecond;
-}
-
-function row(
-  name: string,
-  unit: string,
-  kind: 'at least' | 'at most' | 'ratio at least',
-  value: number,
-): Row {
-  return { name, unit, bar: { kind, value } };
-}
-
-function named(name: string): LinkShape {
-  const link = links.find((each) => each.name === name);
-  if (link === undefined) throw new Error(`there is no link ${name}`);
-  return link;
 }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { bootGuest } from '../../guest/boot.ts';
 import { makeGuest } from '../../guest/make.ts';
-import { links, Site } from '../site.ts';
+import { linkNamed, Site } from '../site.ts';
 import { cacheDirectory, mountCached } from './cached-mount.ts';
 import type { Experiment } from './experiments.ts';
 import type { Row } from './ledger.ts';
@@ -26,9 +26,7 @@ const rows = {
 export const booting: Experiment = {
   name: 'booting',
   async open() {
-    const link = links.find(({ name }) => name === 'wan');
-    if (link === undefined) throw new Error('there is no link wan');
-    const site = await Site.open(link, 1 << 20);
+    const site = await Site.open(linkNamed('wan'), 1 << 20);
     const guest = await makeGuest(site.server.directory);
     const work = mkdtempSync(join(tmpdir(), 'gvfs-bench-boot-'));
     return {

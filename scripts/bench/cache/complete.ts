@@ -4,32 +4,24 @@
  */
 import { join } from 'node:path';
 import { fio } from '../fio.ts';
-import { IMAGE, links, Site } from '../site.ts';
+import { IMAGE, linkNamed, Site } from '../site.ts';
 import { cacheDirectory, complete, counts, mountCached } from './cached-mount.ts';
 import type { Experiment } from './experiments.ts';
-import type { Row } from './ledger.ts';
+import { atLeast, atMost, type Row, ratioAtLeast } from './ledger.ts';
 
 const SECONDS = 3;
 
 const pass = {
-  sequential: ratio('complete, readonly: sequential / local'),
-  random: ratio('complete, readonly: random 4 KiB depth 1 / local'),
-  mmap: ratio('complete, readonly: mmap random / local'),
-  reads: {
-    name: 'complete, readonly: READs that came to the daemon',
-    unit: '1',
-    bar: { kind: 'at most', value: 0 },
-  },
+  sequential: ratioAtLeast('complete, readonly: sequential / local', 0.9),
+  random: ratioAtLeast('complete, readonly: random 4 KiB depth 1 / local', 0.9),
+  mmap: ratioAtLeast('complete, readonly: mmap random / local', 0.9),
+  reads: atMost('complete, readonly: READs that came to the daemon', '1', 0),
 } satisfies Record<string, Row>;
-
-function ratio(name: string): Row {
-  return { name, unit: 'ratio', bar: { kind: 'ratio at least', value: 0.9 } };
-}
 
 export const passthrough: Experiment = {
   name: 'complete, readonly',
   async open(imageBytes) {
-    const site = await Site.open(loopback(), imageBytes);
+    const site = await Site.open(linkNamed('loopback'), imageBytes);
     const cache = cacheDirectory();
     const mount = mountCached(site, cache.path, 'readonly');
     await complete(join(mount.directory, IMAGE));
@@ -63,24 +55,16 @@ export const passthrough: Experiment = {
 };
 
 const through = {
-  sequential: least('complete, read-write: sequential 1 MiB O_DIRECT', 'MB/s', 1800),
-  depth1: least('complete, read-write: random 4 KiB O_DIRECT, depth 1', '1/s', 12_000),
-  depth16: least('complete, read-write: random 4 KiB O_DIRECT, depth 16', '1/s', 60_000),
-  reads: {
-    name: 'complete, read-write: READs to the server',
-    unit: '1',
-    bar: { kind: 'at most', value: 0 },
-  },
+  sequential: atLeast('complete, read-write: sequential 1 MiB O_DIRECT', 'MB/s', 1800),
+  depth1: atLeast('complete, read-write: random 4 KiB O_DIRECT, depth 1', '1/s', 12_000),
+  depth16: atLeast('complete, read-write: random 4 KiB O_DIRECT, depth 16', '1/s', 60_000),
+  reads: atMost('complete, read-write: READs to the server', '1', 0),
 } satisfies Record<string, Row>;
-
-function least(name: string, unit: string, value: number): Row {
-  return { name, unit, bar: { kind: 'at least', value } };
-}
 
 export const throughTheDaemon: Experiment = {
   name: 'complete, read-write',
   async open(imageBytes) {
-    const site = await Site.open(loopback(), imageBytes);
+    const site = await Site.open(linkNamed('loopback'), imageBytes);
     const cache = cacheDirectory();
     const mount = mountCached(site, cache.path, 'exclusive');
     const filename = join(mount.directory, IMAGE);
@@ -110,10 +94,4 @@ export const throughTheDaemon: Experiment = {
 
 async function readRate(job: Parameters<typeof fio>[0]): Promise<number> {
   return (await fio(job)).read.bytesPerSecond;
-}
-
-function loopback() {
-  const [link] = links;
-  if (link === undefined) throw new Error('there is no loopback');
-  return link;
 }

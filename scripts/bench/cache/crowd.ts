@@ -16,10 +16,10 @@ import { NativeFileIo } from '../../../src/cache/native-file-io.ts';
 import { Nfs3Client } from '../../../src/nfsc/index.ts';
 import type { Attributes } from '../../../src/vfs/ports.ts';
 import { fio } from '../fio.ts';
-import { links, Site } from '../site.ts';
+import { linkNamed, Site } from '../site.ts';
 import { cacheDirectory, counts, mountCached } from './cached-mount.ts';
 import type { Experiment } from './experiments.ts';
-import type { Row } from './ledger.ts';
+import { atMost, type Row } from './ledger.ts';
 
 const IMAGES = 1000;
 const IMAGE_BYTES = 1 << 20;
@@ -29,21 +29,15 @@ const LARGE = 'large.raw';
 const LIMIT = '256M';
 
 const rows = {
-  mount: most('1,000 images and one of 1 TB: the mount answers', 'ms', 1000),
-  resident: most('the same: resident memory at the most', 'MB', 300),
-  delay: most('the same: largest delay of the event loop while half is evicted', 'ms', 50),
+  mount: atMost('1,000 images and one of 1 TB: the mount answers', 'ms', 1000),
+  resident: atMost('the same: resident memory at the most', 'MB', 300),
+  delay: atMost('the same: largest delay of the event loop while half is evicted', 'ms', 50),
 } satisfies Record<string, Row>;
-
-function most(name: string, unit: string, value: number): Row {
-  return { name, unit, bar: { kind: 'at most', value } };
-}
 
 export const crowd: Experiment = {
   name: 'crowd',
   async open() {
-    const [link] = links;
-    if (link === undefined) throw new Error('there is no loopback');
-    const site = await Site.open(link, 1 << 20);
+    const site = await Site.open(linkNamed('loopback'), 1 << 20);
     const cache = cacheDirectory();
     const pristine = join(cache.path, 'pristine');
     const used = join(cache.path, 'used');

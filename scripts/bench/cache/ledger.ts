@@ -15,6 +15,18 @@ export interface Row {
   readonly bar?: Bar;
 }
 
+export function atLeast(name: string, unit: string, value: number): Row {
+  return { name, unit, bar: { kind: 'at least', value } };
+}
+
+export function atMost(name: string, unit: string, value: number): Row {
+  return { name, unit, bar: { kind: 'at most', value } };
+}
+
+export function ratioAtLeast(name: string, value: number): Row {
+  return { name, unit: 'ratio', bar: { kind: 'ratio at least', value } };
+}
+
 export class Ledger {
   readonly #rows: { readonly row: Row; readonly values: number[] }[] = [];
 

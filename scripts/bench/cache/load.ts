@@ -5,7 +5,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fio } from '../fio.ts';
-import { IMAGE, links, Site } from '../site.ts';
+import { IMAGE, linkNamed, Site } from '../site.ts';
 import { cacheDirectory, complete, counts, mountCached } from './cached-mount.ts';
 import type { Experiment } from './experiments.ts';
 import type { Row } from './ledger.ts';
@@ -32,9 +32,7 @@ const rows = {
 export const underLoad: Experiment = {
   name: 'under load',
   async open() {
-    const link = links.find(({ name }) => name === 'lan');
-    if (link === undefined) throw new Error('there is no link lan');
-    const site = await Site.open(link, PRESENT_BYTES);
+    const site = await Site.open(linkNamed('lan'), PRESENT_BYTES);
     const names = Array.from({ length: FILLED_IMAGES }, (_, at) => `absent-${at}.raw`);
     for (const name of names) {
       const path = join(site.server.directory, name);
