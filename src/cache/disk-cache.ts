@@ -5,7 +5,8 @@
  *   (on disk) ----> open <--------------------------> idle ----a while, or too many----> (on disk)
  *
  * An idle image stays in memory with its files open, because a file that was closed is often
- * opened again at once; it is then only taken if its stamp is still the server's.
+ * opened again at once; it is then only taken if its stamp is still the server's. So does, from the
+ * start on, the one that was used last: it is the likeliest to be asked for.
  *
  * After `close` every call still resolves, on images as well, and touches nothing on the disk:
  * another daemon may have the cache by then.
@@ -28,7 +29,7 @@ import { Eviction, type EvictionTotals } from './eviction.ts';
 import { ExportDirectory, type ExportRefusal } from './export-directory.ts';
 import { type FetchCounts, FetchQueue } from './fetch-queue.ts';
 import { fileIdOf, isFileId } from './file-id.ts';
-import type { FileIo } from './file-io.ts';
+import { type FileIo, PAGES_PER_BLOCK } from './file-io.ts';
 import { Image, type ImageReport } from './image.ts';
 import type { ImageContent } from './image-content.ts';
 import type { WarmOptions } from './image-reads.ts';
@@ -92,6 +93,8 @@ const IDLE_MS = 60_000;
 const IDLE_IMAGES = 64;
 /** Memory that a disk slower than the network may cost; long bursts fit in. */
 const MAX_BACKLOG_BYTES = 96 * 1024 * 1024;
+/** Of so many the one that was used last is looked for: there may be thousands. */
+const LOOKED_AT_FIRST = 64;
 /** What a full disk is relieved of at once. */
 const ROOM_BYTES = 64 * 1024 * 1024;
 
@@ -250,6 +253,8 @@ export class DiskCache implements ImageCache {
       known.opened(source);
       if (wasIdle) await known.openedAgain(content);
       else await known.renewal;
+      // While nobody had opened it, that was put off.
+      if (known.content?.verification.isDone === false) this.#verifyLater(known.content);
       return known;
     }
     const image = this.#newImage(file, content, source);
@@ -264,6 +269,22 @@ export class DiskCache implements ImageCache {
   }
 
   // ---- For the daemon -----------------------------------------------------------------------------
+
+  /**
+   * Takes up the image that was used last, before anybody asks for it: when its first reader comes,
+   * its files are open and its first block is checked. To be called once, at the start.
+   */
+  takeUpLastUsed(): Promise<void> {
+    return this.#work(async () => {
+      const fileId = await this.#lastUsed();
+      const taken = fileId === undefined ? undefined : await this.#inMemory(fileId);
+      if (taken?.ok !== true) return;
+      const image = taken.value;
+      await image.renewal;
+      await image.content?.verification.check({ start: 0, end: PAGES_PER_BLOCK });
+      if (image.opens === 0 && this.#images.get(image.fileId) === image) this.#imageClosed(image);
+    });
+  }
 
   /** CACHE/<export id> */
   get directory(): string {
@@ -426,6 +447,23 @@ export class DiskCache implements ImageCache {
     return ok(image);
   }
 
+  /** One that was not settled is left to whoever opens it with what the server says of it. */
+  async #lastUsed(): Promise<string | undefined> {
+    let last: string | undefined;
+    let lastUsedMs = Number.NEGATIVE_INFINITY;
+    for (const fileId of [...this.#kept].slice(0, LOOKED_AT_FIRST)) {
+      const described = await this.#directory.describe(fileId);
+      if (!described.ok) continue;
+      const info = described.value;
+      // With unsent writes it is taken up by whoever sends them.
+      if (info.state !== 'settled' || info.unsent !== undefined) continue;
+      if (info.lastUsedMs <= lastUsedMs) continue;
+      ({ lastUsedMs } = info);
+      last = fileId;
+    }
+    return last;
+  }
+
   #work<T>(work: () => Promise<T>): Promise<T> {
     const working = work().finally(() => this.#working.delete(working));
     this.#working.add(working);
@@ -435,7 +473,7 @@ export class DiskCache implements ImageCache {
   #takeUpClosed(info: ImageInfo): Image {
     const file = Buffer.from(info.handle, 'hex') as FileHandle;
     const image = this.#newImage(file, asAttributes(info), sourceOf(info));
-    void image.takeUp(asAttributes(info));
+    void image.takeUp(asAttributes(info), info.lastUsedMs);
     return image;
   }
 
@@ -514,7 +552,9 @@ export class DiskCache implements ImageCache {
   }
 
   #verifyLater(content: ImageContent): void {
-    if (this.#closing !== undefined) return;
+    // What nobody has opened yet is checked when somebody does.
+    const image = this.#images.get(content.directory.fileId);
+    if (this.#closing !== undefined || image?.wasOpened !== true) return;
     this.#toVerify.add(content);
     this.#verifying ??= this.#verify().finally(() => {
       this.#verifying = undefined;

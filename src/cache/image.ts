@@ -101,6 +101,7 @@ export class Image implements CachedImage {
   #attributes: Attributes;
   #renewal: Promise<void> | undefined;
   #opens = 0;
+  #wasOpened = false;
   #left = false;
 
   constructor(
@@ -143,19 +144,28 @@ export class Image implements CachedImage {
     return this.#changes.isChanging(range);
   }
 
+  /** Whether anybody has opened it since it is in memory. */
+  get wasOpened(): boolean {
+    return this.#wasOpened;
+  }
+
   /** Opened once more. */
   opened(source: ImageSource): void {
     this.#opens++;
+    this.#wasOpened = true;
     this.source = source;
     this.#content?.directory.touch(this.#nowMs(), source.path());
   }
 
-  /** Takes up what is kept of `content`, or begins anew. Without a disk nothing is kept. */
-  takeUp(content: Attributes): Promise<void> {
+  /**
+   * Takes up what is kept of `content`, or begins anew. Without a disk nothing is kept. `usedMs`:
+   * when it was used, where that is not now.
+   */
+  takeUp(content: Attributes, usedMs = this.#nowMs()): Promise<void> {
     return this.#renew(async () => {
       if (this.#content !== undefined || this.#left) return;
       this.#attributes = content;
-      await this.#taken(await this.#make(content));
+      await this.#taken(await this.#make(content, usedMs));
     });
   }
 
@@ -489,10 +499,13 @@ export class Image implements CachedImage {
   }
 
   /** In place of the last directory, as long as that one's files are open. */
-  async #make(content: Attributes): Promise<Result<ImageDirectory, FsError>> {
+  async #make(
+    content: Attributes,
+    usedMs = this.#nowMs(),
+  ): Promise<Result<ImageDirectory, FsError>> {
     const errno = await this.#dropLost();
     if (errno !== 0) return err(localFailure(errno, 'drop', this.path));
-    const about = { path: this.path, nowMs: this.#nowMs() };
+    const about = { path: this.path, nowMs: usedMs };
     if (this.#directory !== undefined) return this.#directory.replace(content, about);
     const { io } = this.#parts;
     return ImageDirectory.open(this.#exportDirectory, this.file, content, about, io);

@@ -77,7 +77,11 @@ export class Layers {
     const layers = new Layers(plan, log, reached.value);
     await quiet;
     const prepared = await Promise.race([layers.#prepare(), aborted(signal)]);
-    if (prepared.ok) return ok(layers);
+    if (prepared.ok) {
+      // Not before: it would make the round trip look longer than it is.
+      void reached.value.cache?.takeUpLastUsed();
+      return ok(layers);
+    }
     await layers.abandon();
     return prepared;
   }

@@ -53,7 +53,8 @@ function remount(link: LinkShape): Experiment {
             const first = mountCached(site, cache.path, 'exclusive');
             await gvfs('warm', join(first.directory, IMAGE));
             first.unmount();
-            for (const session of ['shared', 'exclusive', 'readonly'] as const) {
+            // Shared last: from then on an earlier session's knowledge is not to be believed.
+            for (const session of ['exclusive', 'readonly', 'shared'] as const) {
               const mount = mountCached(site, cache.path, session);
               const filename = join(mount.directory, IMAGE);
               try {
