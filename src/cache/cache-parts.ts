@@ -2,11 +2,23 @@
  * What the images of one cache share, and whom they tell.
  */
 import type { Clock } from '../base/clock.ts';
+import type { FsError } from '../errors/fs-error.ts';
 import type { DiskHealth, DiskReport, DiskState } from './disk-health.ts';
 import type { FetchQueue } from './fetch-queue.ts';
 import type { FileIo } from './file-io.ts';
 import type { ImageContent } from './image-content.ts';
 import type { Space } from './space.ts';
+import type { WriteBackEngine } from './write-back/engine.ts';
+
+/** Where programs' writes go: see `LocalWrites`. 'deferred' is 'back' to an image. */
+export type WriteMode = 'through' | 'back' | 'deferred';
+/** Who else may write: in an 'exclusive' session nobody, and another's change is a conflict. */
+export type Session = 'shared' | 'exclusive' | 'readonly';
+/** What images ask of write-back. */
+export type WriteBack = Pick<
+  WriteBackEngine,
+  'changed' | 'gone' | 'holdBack' | 'roomFor' | 'writeBack' | 'writeBackRange'
+>;
 
 /** What happens in a cache, for logs and those who watch. All are optional; none may throw. */
 export interface CacheEvents {
@@ -20,6 +32,15 @@ export interface CacheEvents {
   disk?(report: DiskReport, was: DiskState): void;
   evicted?(run: { freedBytes: number; extents: number; images: number }): void;
   nothingToEvict?(wantedBytes: number): void;
+  /** An image has unsent writes; the server has all of it. By file id and path. */
+  dirty?(image: string, path: string): void;
+  clean?(image: string, path: string): void;
+  writtenBack?(run: { path: string; bytes: number }): void;
+  /** Another has changed the server's file under unsent writes: nothing is sent; it is, all the same. */
+  conflict?(image: string, path: string): void;
+  changedUnderDirty?(image: string, path: string): void;
+  /** Unsent writes could not be sent. */
+  notSent?(image: string, path: string, error: FsError): void;
   /** A failure of the disk that costs no one anything now. */
   failure?(message: string): void;
 }
@@ -68,6 +89,9 @@ export interface CacheParts {
   readonly space: Space;
   readonly events: CacheEvents;
   readonly counts: CacheCounts;
+  readonly session: Session;
+  readonly write: WriteMode;
+  readonly writeBack: WriteBack;
   /** Bytes that came and wait to be stored: beyond it a read waits for the disk. */
   readonly maxBacklogBytes: number;
   /** Bytes being stored now: the disk does not count them yet. */

@@ -98,7 +98,10 @@ export class Catalogue {
     return ok(lines);
   }
 
-  /** For eviction. An image of which nothing can be believed counts as the one longest unused. */
+  /**
+   * For eviction. An image of which nothing can be believed counts as the one longest unused; one
+   * with unsent writes never goes (C4).
+   */
   async closed(): Promise<readonly ClosedImage[]> {
     const ids = await this.#options.kept.images();
     if (!ids.ok) return [];
@@ -106,6 +109,7 @@ export class Catalogue {
     for (const id of ids.value) {
       if (this.#options.kept.isOpen(id)) continue;
       const { described } = await this.#describe(id);
+      if (described.ok && described.value.unsent !== undefined) continue;
       images.push({
         name: id,
         pinned: described.ok && described.value.pinned,

@@ -8,6 +8,8 @@
  * opened again at once; it is then only taken if its stamp is still the server's. So does, from the
  * start on, the one that was used last: it is the likeliest to be asked for.
  *
+ * One with unsent writes is not forgotten, whoever has it open, and is sent all the same.
+ *
  * After `close` every call still resolves, on images as well, and touches nothing on the disk:
  * another daemon may have the cache by then.
  */
@@ -21,8 +23,16 @@ import type {
   ImageCache,
   ImageSource,
   KnowledgeStore,
+  RecoveredFile,
 } from '../vfs/ports.ts';
-import { type CacheCounts, type CacheEvents, type CacheParts, noCounts } from './cache-parts.ts';
+import {
+  type CacheCounts,
+  type CacheEvents,
+  type CacheParts,
+  noCounts,
+  type Session,
+  type WriteMode,
+} from './cache-parts.ts';
 import { Catalogue, type CatalogueLine, countKeptPages } from './catalogue.ts';
 import { DiskHealth, type DiskReport, diskProbe } from './disk-health.ts';
 import { Eviction, type EvictionTotals } from './eviction.ts';
@@ -38,7 +48,15 @@ import { LinkEstimate } from './link-estimate.ts';
 import { localFailure } from './local-failure.ts';
 import { NativeFileIo } from './native-file-io.ts';
 import type { PathIo } from './path-io.ts';
-import { type Amount, type DiskSizes, diskSizes, Space, type SpaceReport } from './space.ts';
+import {
+  type Amount,
+  bytesOf,
+  type DiskSizes,
+  diskSizes,
+  Space,
+  type SpaceReport,
+} from './space.ts';
+import { WriteBackEngine } from './write-back/engine.ts';
 
 export interface DiskCacheOptions {
   readonly cacheDir: string;
@@ -54,6 +72,13 @@ export interface DiskCacheOptions {
   readonly freeFloor: Amount;
   /** false: nothing can be changed through this mount. */
   readonly changes?: boolean;
+  /** Who else may write, and where programs' writes go; 'shared' and 'through' without. */
+  readonly session?: Session;
+  readonly write?: WriteMode;
+  /** What was written so long ago is sent; 30 s. */
+  readonly writebackAgeMs?: number;
+  /** When more is dirty the oldest goes; 25 % of the cache's size, 1 GiB at most. */
+  readonly dirtyLimit?: Amount;
   readonly clock: Clock;
   /** For tests: local files, and the id of this boot. */
   readonly io?: FileIo;
@@ -77,6 +102,7 @@ export interface CacheFigures {
   readonly evicted: EvictionTotals;
   /** Directories on the disk. */
   readonly keptImages: number;
+  readonly writeBack: UnsentFigures;
   /** Images in memory: open, and idle. */
   readonly openImages: number;
   readonly idleImages: number;
@@ -89,6 +115,18 @@ export interface CacheFigures {
   };
 }
 
+/** What is not at the server. */
+export interface UnsentFigures {
+  readonly unsentBytes: number;
+  readonly unsentFiles: number;
+  /** Of the oldest. */
+  readonly oldestMs: number | undefined;
+  /** Durable at the server since the start. */
+  readonly sentBytes: number;
+  /** Files that could not be sent, and are tried again or wait for a command. */
+  readonly failures: number;
+}
+
 const IDLE_MS = 60_000;
 const IDLE_IMAGES = 64;
 /** Memory that a disk slower than the network may cost; long bursts fit in. */
@@ -97,9 +135,17 @@ const MAX_BACKLOG_BYTES = 96 * 1024 * 1024;
 const LOOKED_AT_FIRST = 64;
 /** What a full disk is relieved of at once. */
 const ROOM_BYTES = 64 * 1024 * 1024;
+const WRITE_BACK_AGE_MS = 30_000;
+const DIRTY_PART = 0.25;
+const DIRTY_MOST_BYTES = 1024 * 1024 * 1024;
+/** What is being sent when the cache is closed is waited for so long. */
+const STOP_MS = 1_000;
 
 export class DiskCache implements ImageCache {
   readonly knowledge: KnowledgeStore;
+  readonly recovered: readonly RecoveredFile[];
+  /** What sends unsent writes. */
+  readonly writeBack: WriteBackEngine;
   readonly #options: DiskCacheOptions;
   readonly #events: CacheEvents;
   readonly #directory: ExportDirectory;
@@ -151,6 +197,7 @@ export class DiskCache implements ImageCache {
       const { size, freeFloor, clock } = options;
       const found = await directory.value.images();
       const kept = found.ok ? found.value : [];
+      const recovered = await directory.value.recovered();
       const space = await Space.open({
         sizes,
         limit: size,
@@ -159,7 +206,16 @@ export class DiskCache implements ImageCache {
         measured: () => cache.#eviction.poke(),
         failed: (error) => events.failure?.(`the cache's size: ${String(error)}`),
       });
-      const cache = new DiskCache(options, events, directory.value, io.value, space, sizes, kept);
+      const cache = new DiskCache(
+        options,
+        events,
+        directory.value,
+        io.value,
+        space,
+        sizes,
+        kept,
+        recovered,
+      );
       void space.scan();
       void directory.value.sweepGone();
       return ok(cache);
@@ -178,9 +234,11 @@ export class DiskCache implements ImageCache {
     space: Space,
     sizes: DiskSizes,
     kept: readonly string[],
+    recovered: readonly RecoveredFile[],
   ) {
-    const { clock } = options;
+    const { clock, write = 'through' } = options;
     this.#options = options;
+    this.recovered = recovered;
     this.#kept = new Set(kept);
     this.#events = events;
     this.#directory = directory;
@@ -191,11 +249,29 @@ export class DiskCache implements ImageCache {
       clock,
       changed: (report, was) => this.#diskChanged(report, was),
     });
+    const queue = new FetchQueue(this.#link);
+    this.writeBack = new WriteBackEngine({
+      clock,
+      reads: () => queue.reads,
+      policy: {
+        // What an earlier daemon has left is sent in every mode.
+        mode: write === 'deferred' ? 'deferred' : 'back',
+        ageMs: options.writebackAgeMs ?? WRITE_BACK_AGE_MS,
+        maxDirtyBytes: dirtyLimitBytes(options, space),
+        mostDirtyBytes: Math.floor(space.limitBytes / 2),
+      },
+      events: {
+        writtenBack: (path, bytes) => events.writtenBack?.({ path, bytes }),
+      },
+    });
     this.#parts = {
       io,
       clock,
       startedMs: clock.monotonicMs(),
-      queue: new FetchQueue(this.#link),
+      queue,
+      session: options.session ?? 'shared',
+      write,
+      writeBack: this.writeBack,
       health,
       space,
       events,
@@ -203,7 +279,7 @@ export class DiskCache implements ImageCache {
       maxBacklogBytes: options.maxBacklogBytes ?? MAX_BACKLOG_BYTES,
       storing: { bytes: 0 },
       verifyLater: (content) => this.#verifyLater(content),
-      makeRoom: (bytes) => this.#eviction.makeRoom(bytes),
+      makeRoom: (bytes) => this.#makeRoom(bytes),
       evictedBytes: () => this.#eviction.totals.freedBytes,
       pinnedBytes: () => this.#pinnedBytes(),
       mayEvictAgain: () => this.#eviction.mayGoAgain(),
@@ -300,6 +376,7 @@ export class DiskCache implements ImageCache {
       counts: { ...counts },
       fetches: queue.counts(),
       evicted: this.#eviction.totals,
+      writeBack: this.#unsentFigures(),
       keptImages: this.#kept.size,
       openImages: this.#images.size - this.#idle.size,
       idleImages: this.#idle.size,
@@ -312,9 +389,11 @@ export class DiskCache implements ImageCache {
     };
   }
 
-  /** Those that are open. */
+  /** Those that are open, or have unsent writes. */
   images(): ImageReport[] {
-    return [...this.#images.values()].filter(({ opens }) => opens > 0).map((i) => i.report());
+    return [...this.#images.values()]
+      .filter(({ opens, hasUnsent }) => opens > 0 || hasUnsent)
+      .map((image) => image.report());
   }
 
   /** All that is on the disk, open or not. */
@@ -342,7 +421,7 @@ export class DiskCache implements ImageCache {
   async #evict(fileId: string): Promise<Result<number, FsError>> {
     while (this.#leaving.has(fileId)) await this.#leaving.get(fileId);
     const image = this.#images.get(fileId);
-    if (image !== undefined && image.opens === 0) await this.#unload(image);
+    if (image !== undefined && image.opens === 0 && !image.hasUnsent) await this.#unload(image);
     else if (image !== undefined) {
       const { pinned, held } = image.report();
       if (pinned || held) return err(busy(pinned ? 'pinned' : 'read by the kernel itself'));
@@ -350,6 +429,8 @@ export class DiskCache implements ImageCache {
     }
     const described = await this.#directory.describe(fileId);
     if (described.ok && described.value.pinned) return err(busy('pinned'));
+    if (described.ok && described.value.unsent !== undefined)
+      return err(busy('it has unsent writes'));
     const freedBytes = await this.#catalogue.remove(fileId);
     if (freedBytes > 0) this.#removed(fileId);
     return ok(freedBytes);
@@ -401,6 +482,8 @@ export class DiskCache implements ImageCache {
   async #close(): Promise<void> {
     const { health, space } = this.#parts;
     this.#toVerify.clear();
+    // First: who waits for room may wait for what is to be sent.
+    await this.writeBack.stop(STOP_MS);
     await this.#eviction.close();
     const { changes = true } = this.#options;
     await Promise.all([...this.#images.values()].map((image) => image.leave(changes)));
@@ -493,7 +576,8 @@ export class DiskCache implements ImageCache {
   }
 
   #imageClosed(image: Image): void {
-    if (this.#closing !== undefined) return;
+    if (this.#closing !== undefined || image.hasUnsent) return;
+    if (this.#images.get(image.fileId) !== image) return;
     this.#idle.add(image);
     this.#parts.clock.after(IDLE_MS, () => this.#unloadOld(image));
     for (const oldest of this.#idle) {
@@ -505,7 +589,9 @@ export class DiskCache implements ImageCache {
 
   #unloadOld(image: Image): void {
     // It may have been opened and closed again meanwhile: a minute too early does no harm.
-    if (this.#idle.has(image) && this.#closing === undefined) void this.#unload(image);
+    if (this.#idle.has(image) && !image.hasUnsent && this.#closing === undefined) {
+      void this.#unload(image);
+    }
   }
 
   #unload(image: Image): Promise<void> {
@@ -531,6 +617,29 @@ export class DiskCache implements ImageCache {
     return image.opens === 0 ? { ...line, idle: true as const } : line;
   }
 
+  /** C7: what is clean goes; then what is dirty is sent, so that it may go. */
+  async #makeRoom(bytes: number): Promise<number> {
+    const freedBytes = await this.#eviction.makeRoom(bytes);
+    if (freedBytes >= bytes || this.#closing !== undefined) return freedBytes;
+    if ((await this.writeBack.makeClean(bytes - freedBytes)) === 0) return freedBytes;
+    return freedBytes + (await this.#eviction.makeRoom(bytes - freedBytes));
+  }
+
+  #unsentFigures(): UnsentFigures {
+    const { sentBytes, failures } = this.writeBack.figures();
+    const nowMs = this.#parts.clock.monotonicMs();
+    let unsentBytes = 0;
+    let unsentFiles = 0;
+    let oldestMs: number | undefined;
+    for (const { dirty, hasUnsent } of this.#images.values()) {
+      if (!hasUnsent) continue;
+      unsentBytes += dirty.dirtyBytes;
+      unsentFiles++;
+      oldestMs = Math.max(oldestMs ?? 0, nowMs - (dirty.dirtySinceMs ?? nowMs));
+    }
+    return { unsentBytes, unsentFiles, oldestMs, sentBytes, failures: failures.length };
+  }
+
   async #pinnedBytes(): Promise<number> {
     const { space } = this.#parts;
     const open = [...this.#images.values()].filter((image) => image.content?.pinned === true);
@@ -544,7 +653,7 @@ export class DiskCache implements ImageCache {
     if (this.#closing !== undefined) return;
     const { health } = this.#parts;
     if (report.state === 'full') {
-      void this.#eviction.makeRoom(ROOM_BYTES).then(() => health.roomMade());
+      void this.#makeRoom(ROOM_BYTES).then(() => health.roomMade());
     }
     if (report.state === 'healthy') {
       for (const image of this.#images.values()) image.diskIsBack();
@@ -578,6 +687,11 @@ export class DiskCache implements ImageCache {
       this.#toVerify.delete(content);
     }
   }
+}
+
+function dirtyLimitBytes({ dirtyLimit }: DiskCacheOptions, space: Space): number {
+  if (dirtyLimit === undefined) return Math.min(DIRTY_PART * space.limitBytes, DIRTY_MOST_BYTES);
+  return bytesOf(dirtyLimit, { totalBytes: space.limitBytes, availableBytes: 0 });
 }
 
 /** As far as the disk knows them: enough to take the image up again. */

@@ -7,6 +7,7 @@
  * C1  A page is marked when its bytes are in the file and no sooner; a mark is cleared durably
  *     before its bytes are punched or cut (`removeBlocks`, and `ImageDirectory` below).
  * C2  Blocks found on the disk are checked before they are used (`Verification`).
+ * C4  Nothing here takes a dirty page's mark or bytes, but for `settle`: the server has it (C5).
  * C9  Bytes that a native reply reads are not punched or cut: see `RepliesInFlight`.
  *
  * All that changes bytes of the file, takes marks away, or compares bytes with their sum is in
@@ -16,6 +17,7 @@ import type { Timer } from '../base/clock.ts';
 import { Errno } from '../errors/errno.ts';
 import type { BlockMap } from './block-map.ts';
 import type { CacheParts } from './cache-parts.ts';
+import { DirtyPages } from './dirty-pages.ts';
 import type { Evictable } from './eviction.ts';
 import { EXTENT_BYTES, ExtentUses } from './extent-uses.ts';
 import type { FileIo } from './file-io.ts';
@@ -23,9 +25,12 @@ import { PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
 import { type FillStore, Fills } from './fills.ts';
 import type { ImageDirectory } from './image-directory.ts';
 import { PageLane } from './page-lane.ts';
-import { blocksOf, type PageRange } from './page-range.ts';
+import { blocksOf, maskOf, type PageRange } from './page-range.ts';
 import { RepliesInFlight, type ReplyInFlight } from './replies-in-flight.ts';
+import { UnsentState } from './unsent-state.ts';
 import { Verification, type VerifiedFile } from './verification.ts';
+import type { SendingRun } from './write-back/dirty-image.ts';
+import { ZerosBeyond } from './zeros-beyond.ts';
 
 /** Marks go to the live map so long after they were set: what a killed daemon fetches again. */
 const PERSIST_AFTER_MS = 100;
@@ -48,10 +53,15 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   readonly replies = new RepliesInFlight();
   readonly uses: ExtentUses;
   readonly verification: Verification;
+  readonly dirty: DirtyPages;
+  readonly zeros: ZerosBeyond;
+  readonly unsent: UnsentState;
   readonly #parts: CacheParts;
   readonly #owner: ContentOwner;
   /** A change of ours ended in a way that may have left the server's file longer than ours. */
   sizeIsDoubtful = false;
+  /** The disk has failed with it: it is dropped when nothing of it is unsent any more. */
+  mustGo = false;
   /** Found since it was taken up, by whomever. */
   damagedBytes = 0;
   #retired = false;
@@ -60,9 +70,18 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   #syncTimer: Timer | undefined;
   readonly #writing = new Set<Promise<void>>();
 
-  constructor(parts: CacheParts, directory: ImageDirectory, owner: ContentOwner) {
+  /** `serverBytes`: how long the server's file is. */
+  constructor(
+    parts: CacheParts,
+    directory: ImageDirectory,
+    owner: ContentOwner,
+    serverBytes: number,
+  ) {
     this.#parts = parts;
     this.directory = directory;
+    this.dirty = new DirtyPages(directory.map);
+    this.zeros = new ZerosBeyond(serverBytes);
+    this.unsent = new UnsentState(directory, parts.clock);
     this.#owner = owner;
     this.uses = new ExtentUses(parts.clock, parts.startedMs, directory.map.sizeBytes);
     this.verification = new Verification(this, directory.found === 'kept');
@@ -115,9 +134,26 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
   isZero(range: PageRange): boolean {
     const { start, end } = blocksOf(range);
     for (let page = start; page < end; page += PAGES_PER_BLOCK) {
-      if (this.map.sum(page / PAGES_PER_BLOCK) !== 0) return false;
+      const block = page / PAGES_PER_BLOCK;
+      if (this.map.sum(block) !== 0 || this.map.dirtyMask(block) !== 0) return false;
     }
     return true;
+  }
+
+  /** Absent pages that only the server has, in order, at most `most` runs of them. */
+  absentRuns({ start, end }: PageRange, most?: number): PageRange[] {
+    return this.map.absentRuns(start, Math.min(end, this.zeros.firstPage), most);
+  }
+
+  /** Absent pages that are zeros: the server's file ends before them. */
+  zeroRuns({ start, end }: PageRange, most?: number): PageRange[] {
+    return this.map.absentRuns(Math.max(start, this.zeros.firstPage), end, most);
+  }
+
+  /** Has the range pages whose bytes the server does not have? */
+  isOurs({ start, end }: PageRange): boolean {
+    if (this.map.countDirty(start, end) > 0) return true;
+    return end > this.zeros.firstPage && this.zeroRuns({ start, end }, 1).length > 0;
   }
 
   /** Is a fetch of so many bytes worth being stored? */
@@ -150,8 +186,125 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     }
   }
 
+  /** Makes the absent pages of the range present that are zeros. false: the disk failed. */
+  async storeZeros(range: PageRange): Promise<boolean> {
+    const leave = await this.lane.enter(range);
+    try {
+      return !this.#retired && (await this.storeZerosInLane(range));
+    } finally {
+      leave();
+    }
+  }
+
+  async storeZerosInLane(range: PageRange): Promise<boolean> {
+    for (const { start, end } of this.zeroRuns(range)) {
+      const offset = start * PAGE_BYTES;
+      const length = Math.min(end * PAGE_BYTES, this.map.sizeBytes) - offset;
+      const { errno } = await this.io.store(this.fd, offset, zerosOf(length), this.#holes);
+      if (errno !== 0) {
+        this.directory.distrustHoles();
+        this.health.failed(errno, 'write');
+        return false;
+      }
+      this.map.mark(start, end);
+      this.marked(offset, length);
+    }
+    return true;
+  }
+
+  /** The file is longer now, with zeros at its end: a local write is about to fill it. Errno. */
+  async grow(sizeBytes: number): Promise<number> {
+    const errno = await this.directory.grow(sizeBytes);
+    if (errno === 0) this.uses.resize(sizeBytes);
+    else this.health.failed(errno, 'write');
+    return errno;
+  }
+
+  /** What lies behind the end in the last page may be there at the server: fetched again. */
+  async forgetEnd(): Promise<void> {
+    const last = Math.floor(this.map.sizeBytes / PAGE_BYTES);
+    const { start } = blocksOf({ start: last, end: last + 1 });
+    const leave = await this.lane.enter({ start, end: Number.POSITIVE_INFINITY });
+    try {
+      if (this.#retired) return;
+      if (this.map.sizeBytes % PAGE_BYTES !== 0)
+        await this.removeBlocks(blocksOf({ start: last, end: last + 1 }));
+      this.sizeIsDoubtful = false;
+    } finally {
+      leave();
+    }
+  }
+
+  /** The bytes of a run as they are now. */
+  async readRun(run: SendingRun): Promise<{ errno: number; bytes: Buffer }> {
+    const bytes = Buffer.allocUnsafeSlow(run.length);
+    const leave = await this.lane.enter(run.range);
+    try {
+      const { errno, got } = await this.io.read(this.fd, run.offset, bytes);
+      // What the file does not have (yet) are zeros: it grows for none.
+      bytes.fill(0, got);
+      if (errno !== 0) this.health.failed(errno, 'read');
+      return { errno, bytes };
+    } finally {
+      leave();
+    }
+  }
+
+  /** C5: the server has the run durably. Pages that were not written meanwhile are clean. */
+  async settleRun(run: SendingRun): Promise<void> {
+    const leave = await this.lane.enter(run.range);
+    try {
+      if (!this.dirty.isUnderWay(run)) return;
+      const first = Math.floor(run.range.start / PAGES_PER_BLOCK);
+      const count = Math.ceil(run.range.end / PAGES_PER_BLOCK) - first;
+      const masks = new Uint16Array(count);
+      for (let i = 0; i < count; i++) masks[i] = this.dirty.unchanged(run, first + i);
+      const { errno, sums } = await this.io.sums(this.fd, first, masks);
+      if (errno !== 0) this.health.failed(errno, 'read');
+      for (const [i, pages] of masks.entries()) {
+        if (errno !== 0 || pages === 0) continue;
+        this.map.makeClean(first + i, pages, sums[i] ?? 0);
+        // Of what was cut off meanwhile the server has nothing any more.
+        const end = ((first + i) * PAGES_PER_BLOCK + 32 - Math.clz32(pages)) * PAGE_BYTES;
+        this.zeros.raise(Math.min(end, run.offset + run.length));
+      }
+      this.dirty.end(run);
+    } finally {
+      leave();
+    }
+    this.#writeMarksLater();
+  }
+
+  /** Durably drops what is unsent: it was discarded, or all of it was sent. Errno. */
+  async dropUnsent(): Promise<number> {
+    const leave = await this.lane.enter({ start: 0, end: Number.POSITIVE_INFINITY });
+    try {
+      this.dirty.cutFrom(0);
+      const { map, directory } = this;
+      const dropped = map.dirtyPages === 0 ? 0 : await directory.dropDirtyDurably(0, map.pageCount);
+      if (dropped !== 0) return dropped;
+      this.unsent.forget();
+      return await directory.noteUnsent(undefined, 'durable');
+    } finally {
+      leave();
+    }
+  }
+
+  /** C4: durably takes all clean pages, and none of the dirty ones. */
+  async dropClean(): Promise<void> {
+    const all = { start: 0, end: Number.POSITIVE_INFINITY };
+    this.fills.cut(all);
+    const leave = await this.lane.enter(all);
+    try {
+      this.fills.cut(all);
+      if (!this.#retired) await this.removeBlocks(all);
+    } finally {
+      leave();
+    }
+  }
+
   /**
-   * In the lane: durably clears the marks of the blocks that the range touches, and gives their
+   * In the lane: durably clears the clean marks of the blocks that the range touches, and gives their
    * disk back. On a failure of the disk they are absent all the same, as far as we know. A file
    * that the kernel reads by itself keeps its bytes (C9).
    */
@@ -192,9 +345,11 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     this.#parts.events.damaged?.(this.#owner.path, offset, length);
   }
 
+  /** A block with a dirty page is left alone (C4). */
   hasPages(extent: number): boolean {
-    const { start, end } = this.#pagesOfExtent(extent);
-    return this.map.countPresent(start, end) > 0;
+    const range = this.#pagesOfExtent(extent);
+    if (this.map.countDirty(range.start, range.end) > 0) return this.#cleanBlocks(range).length > 0;
+    return this.map.countPresent(range.start, range.end) > 0;
   }
 
   async evictExtent(extent: number): Promise<number> {
@@ -206,11 +361,12 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     try {
       if (!this.#mayEvict(extentRange)) return 0;
       const range = this.#pagesOfExtent(extent);
-      const pages = this.map.countPresent(range.start, range.end);
-      if (pages === 0) return 0;
-      await this.removeBlocks(range);
-      if (this.map.countPresent(range.start, range.end) === 0) this.uses.empty(extent);
-      return pages * PAGE_BYTES;
+      const before = this.map.countPresent(range.start, range.end);
+      if (before === 0) return 0;
+      for (const part of this.#cleanBlocks(range)) await this.removeBlocks(part);
+      const after = this.map.countPresent(range.start, range.end);
+      if (after === 0) this.uses.empty(extent);
+      return (before - after) * PAGE_BYTES;
     } finally {
       leave();
     }
@@ -346,8 +502,33 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     );
   }
 
+  /** The blocks with clean pages and no dirty one, in runs. */
+  #cleanBlocks(range: PageRange): PageRange[] {
+    const { map } = this;
+    if (map.countDirty(range.start, range.end) === 0) return [range];
+    const runs: PageRange[] = [];
+    let from: number | undefined;
+    for (let start = range.start; start < range.end; start += PAGES_PER_BLOCK) {
+      const block = start / PAGES_PER_BLOCK;
+      const mayGo = map.dirtyMask(block) === 0 && (map.mask(block) & maskOf(range, block)) !== 0;
+      if (mayGo) from ??= start;
+      else if (from !== undefined) {
+        runs.push({ start: from, end: start });
+        from = undefined;
+      }
+    }
+    if (from !== undefined) runs.push({ start: from, end: range.end });
+    return runs;
+  }
+
   #pagesOfExtent(extent: number): PageRange {
     const start = extent * EXTENT_PAGES;
     return { start, end: Math.min(start + EXTENT_PAGES, this.map.pageCount) };
   }
+}
+
+const zeros = Buffer.alloc(EXTENT_BYTES);
+
+function zerosOf(length: number): Buffer {
+  return length <= zeros.length ? zeros.subarray(0, length) : Buffer.alloc(length);
 }

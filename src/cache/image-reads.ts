@@ -6,7 +6,9 @@
  *        --> pages absent: join or begin fills
  *              the fills cover all of it ----came----> 'bytes'; the store goes on
  *              otherwise --------------------settled-> again
- *        --> pages being changed, or nothing can be kept: fetched for this read alone
+ *        --> pages being changed, or nothing can be kept: fetched for this read alone, but for
+ *            what the server does not have (`readBeside`)
+ *        --> behind the server's end: zeros
  *
  * C2  What is answered is of a trusted block, or came from the server after the read began or by a
  *     fetch that no change has overtaken (`Fills`).
@@ -20,13 +22,14 @@ import type { HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
-import type { ImageSource, ReadReply } from '../vfs/ports.ts';
+import type { Fetched, ImageSource, ReadReply } from '../vfs/ports.ts';
 import type { CacheParts } from './cache-parts.ts';
 import type { PieceTaker, Priority } from './fetch-queue.ts';
 import { PAGE_BYTES } from './file-io.ts';
 import type { Fill, Segment } from './fills.ts';
 import type { ImageContent } from './image-content.ts';
 import { type PageRange, pagesOf, without } from './page-range.ts';
+import { readBeside } from './read-beside.ts';
 import { type Stream, Streams } from './streams.ts';
 
 /** What reads need to know of their image. */
@@ -147,7 +150,7 @@ export class ImageReads {
     const fills: Fill[] = [];
     let bytes = 0;
     for (let at = range.start; at < end; ) {
-      const [absent] = content.map.absentRuns(at, end, 1);
+      const [absent] = content.absentRuns({ start: at, end }, 1);
       if (absent === undefined) break;
       const gaps = without(absent, content.fills.within(absent));
       for (const gap of gaps) {
@@ -165,15 +168,33 @@ export class ImageReads {
   }
 
   /** The first page of the range that is neither present nor on its way nor being changed. */
-  firstMissing({ start, end }: PageRange): number | undefined {
+  firstMissing(range: PageRange): number | undefined {
     const { content } = this.#host;
-    const runs = content?.map.absentRuns(start, end) ?? [];
+    const runs = content?.absentRuns(range) ?? [];
     for (const run of runs) {
       for (const gap of without(run, content?.fills.within(run) ?? [])) {
         if (!this.#host.isChanging(gap)) return gap.start;
       }
     }
     return undefined;
+  }
+
+  /**
+   * Fetches what only the server has of the range, for who writes a part of it. It may be absent
+   * again, or still: then it is to be tried again, a few times.
+   */
+  async fill(range: PageRange, as: Credentials): Promise<Result<void, FsError>> {
+    const { content } = this.#host;
+    if (content === undefined) return ok(undefined);
+    const { segments, own } = this.#fillsOf(
+      content,
+      content.absentRuns(range),
+      range,
+      as,
+      undefined,
+    );
+    const failed = await this.#settled(segments, own);
+    return failed === undefined || failed.ok ? ok(undefined) : failed;
   }
 
   /** Is a fetch of so many bytes worth being stored? */
@@ -243,7 +264,16 @@ export class ImageReads {
         await content.verification.check(range);
         continue;
       }
-      const absent = content.map.absentRuns(range.start, range.end);
+      const [zeros] = content.zeroRuns(range, 1);
+      if (zeros?.start === range.start && zeros.end >= range.end) {
+        this.#parts.counts.zeroBytes += length;
+        return ok({ kind: 'zeros', length });
+      }
+      if (zeros !== undefined) {
+        if (!content.health.mayStore || !(await content.storeZeros(range))) break;
+        continue;
+      }
+      const absent = content.absentRuns(range);
       const [first] = absent;
       if (first === undefined) return ok(this.#fromFile(content, as, offset, length));
       if (!content.mayStore(length) || fetches >= MAX_FETCHES) break;
@@ -326,7 +356,7 @@ export class ImageReads {
     if (stream === undefined) return gap;
     const { map, fills } = content;
     const until = Math.floor(stream.widened(gap.end * PAGE_BYTES) / PAGE_BYTES);
-    const [more] = map.absentRuns(gap.end, Math.min(until, map.pageCount), 1);
+    const [more] = content.absentRuns({ start: gap.end, end: Math.min(until, map.pageCount) }, 1);
     if (more === undefined || more.start !== gap.end) return gap;
     const [free] = without(more, fills.within(more));
     if (free === undefined || free.start !== gap.end || this.#host.isChanging(free)) return gap;
@@ -340,8 +370,25 @@ export class ImageReads {
     const start = range.start * PAGE_BYTES;
     const { sizeBytes } = content.map;
     const length = Math.min(range.end * PAGE_BYTES, sizeBytes) - start;
-    const answer = this.#parts.queue.fetch(this.#host.source, as, start, length, priority);
+    const answer = this.#fetch(content, as, start, length, priority);
     return content.fills.begin(range, priority, answer, sizeBytes);
+  }
+
+  /** Behind the end of the server's file are zeros, up to ours. */
+  async #fetch(
+    content: ImageContent,
+    as: Credentials,
+    start: number,
+    length: number,
+    priority: Priority,
+  ): Promise<Result<Fetched, FsError>> {
+    const { queue } = this.#parts;
+    const atServer = Math.min(length, content.zeros.serverBytes - start);
+    const answer = await queue.fetch(this.#host.source, as, start, atServer, priority);
+    if (!answer.ok || atServer === length || answer.value.bytes.length < atServer) return answer;
+    const bytes = Buffer.alloc(length);
+    answer.value.bytes.copy(bytes);
+    return ok({ bytes, release: () => answer.value.release() });
   }
 
   /** The bytes as they come. undefined: to be tried again. */
@@ -380,6 +427,12 @@ export class ImageReads {
   /** For this read only. */
   async #alone(as: Credentials, offset: number, length: number): Promise<ReadResult> {
     const { queue, counts } = this.#parts;
+    const { content } = this.#host;
+    if (content?.isOurs(pagesOf(offset, length)) === true) {
+      return readBeside(content, offset, length, (from, count) =>
+        queue.fetch(this.#host.source, as, from, count, 'demand'),
+      );
+    }
     const answer = await queue.fetch(this.#host.source, as, offset, length, 'demand');
     if (!answer.ok) return answer;
     const { bytes, release } = answer.value;

@@ -12,17 +12,26 @@
  * The note 'writing' is on the disk before the first change is sent; it is taken back (`settle`)
  * only when no change is pending, together with the attributes that the server has then. In
  * between, a crash leaves nothing that is believed.
+ *
+ * Unsent writes (`ImageLocalWrites`, `UnsentPages`) hold on to their content: it is replaced only
+ * when they are discarded.
+ *
+ *                    another's change is seen
+ *   unsent, shared    ----------------------> clean pages go, what is dirty stays and is sent
+ *   unsent, exclusive ----------------------> conflict: nothing is sent or dropped till `resolve`
  */
 import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { Errno } from '../errors/errno.ts';
-import type { FsError } from '../errors/fs-error.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
 import type {
   Attributes,
   CachedImage,
   ContentStamp,
+  ImageSending,
   ImageSource,
+  LocalWrites,
   PendingChange,
   ReadReply,
 } from '../vfs/ports.ts';
@@ -30,66 +39,40 @@ import type { CacheParts } from './cache-parts.ts';
 import type { ExportDirectory } from './export-directory.ts';
 import { EXTENT_BYTES } from './extent-uses.ts';
 import { fileIdOf } from './file-id.ts';
-import { PAGE_BYTES, PAGES_PER_BLOCK } from './file-io.ts';
+import { PAGE_BYTES } from './file-io.ts';
 import { ImageContent } from './image-content.ts';
 import { ImageDirectory } from './image-directory.ts';
 import { ImageReads, type WarmOptions } from './image-reads.ts';
-import { applyResize, applyUnknown, applyWrite, LocalChanges } from './local-changes.ts';
+import {
+  contentReport,
+  type ImageReport,
+  type PageStates,
+  pageStates,
+  type WarmOutcome,
+  type WarmRange,
+} from './image-report.ts';
+import { LocalChanges } from './local-changes.ts';
 import { localFailure } from './local-failure.ts';
-import { PageLane } from './page-lane.ts';
-import { blocksOf, type PageRange, pagesOf } from './page-range.ts';
+import { ImageLocalWrites, type LocalHost } from './local-writes.ts';
+import { type PageRange, pagesOf } from './page-range.ts';
+import { type ChangeHost, PendingChanges } from './pending-changes.ts';
+import { isSameContent, type UnsentHost, UnsentPages } from './unsent-pages.ts';
 
-/** One image, for people. */
-export interface ImageReport {
-  readonly fileId: string;
-  /** From the export's root: a hint. */
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly presentBytes: number;
-  /** With its maps and notes, as du(1) counts. */
-  readonly allocatedBytes: number;
-  readonly complete: boolean;
-  /** All that is present was checked since the image was taken up, or stored since. */
-  readonly verified: boolean;
-  readonly state: 'settled' | 'writing' | 'not kept';
-  readonly pinned: boolean;
-  /** The kernel reads it by itself. */
-  readonly held: boolean;
-  readonly opens: number;
-  /** Sequential streams that are followed. */
-  readonly streams: number;
-}
+export type { ImageReport, PageStates, WarmOutcome, WarmRange } from './image-report.ts';
 
-export interface WarmRange {
-  readonly offset: number;
-  readonly length: number;
-}
-
-export interface WarmOutcome {
-  readonly fetchedBytes: number;
-  readonly presentBytes: number;
-  readonly absentBytes: number;
-  readonly damagedBytes: number;
-}
-
-/** Pages of one bucket of a picture, by what they are. */
-export interface PageStates {
-  readonly absent: number;
-  readonly present: number;
-  readonly zero: number;
-  readonly dirty: number;
-}
-
-export class Image implements CachedImage {
+export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   readonly file: FileHandle;
   readonly fileId: string;
   source: ImageSource;
   readonly #parts: CacheParts;
   readonly #exportDirectory: ExportDirectory;
   readonly #closed: (image: Image) => void;
-  readonly #changes = new LocalChanges();
-  readonly #endings = new PageLane();
+  readonly changes = new LocalChanges();
+  /** As write-back sees it. */
+  readonly dirty: UnsentPages;
+  readonly #pending: PendingChanges;
   readonly #reads: ImageReads;
+  readonly #local: ImageLocalWrites;
   #content: ImageContent | undefined;
   /** The last one made, until its files are closed. */
   #directory: ImageDirectory | undefined;
@@ -120,6 +103,9 @@ export class Image implements CachedImage {
     this.source = source;
     this.#closed = closed;
     this.#reads = new ImageReads(parts, this);
+    this.dirty = new UnsentPages(parts, this);
+    this.#local = new ImageLocalWrites(parts, this);
+    this.#pending = new PendingChanges(this, parts.writeBack);
   }
 
   // ---- For the cache ------------------------------------------------------------------------------
@@ -140,8 +126,29 @@ export class Image implements CachedImage {
     return this.#opens;
   }
 
+  /** It has what no one else has: its content is not dropped, nor is it forgotten when closed. */
+  get hasUnsent(): boolean {
+    return this.#content?.unsent.isAny ?? false;
+  }
+
+  get sizeBytes(): number {
+    return this.#content?.map.sizeBytes ?? this.#attributes.size;
+  }
+
+  get sending(): ImageSending | undefined {
+    return this.source.sending;
+  }
+
+  get keepsWrites(): boolean {
+    return this.#parts.write !== 'through' && this.source.sending !== undefined;
+  }
+
+  get failure(): LocalWrites['failure'] {
+    return this.dirty.failure;
+  }
+
   isChanging(range: PageRange): boolean {
-    return this.#changes.isChanging(range);
+    return this.changes.isChanging(range);
   }
 
   /** Whether anybody has opened it since it is in memory. */
@@ -175,8 +182,12 @@ export class Image implements CachedImage {
       const directory = this.#content?.directory;
       const isOfIt = directory?.state === 'settled' && sameStamp(directory.stamp, content);
       if (this.#left || isOfIt) return;
-      this.#attributes = content;
-      await this.#replaceContent(content);
+      if (this.hasUnsent) {
+        // While it is being sent nobody can tell whose change it was.
+        if (!this.dirty.isResting || directory?.state !== 'settled') return;
+        if (isSameContent(directory.stamp, content)) return;
+      }
+      await this.#replaced(content);
     });
   }
 
@@ -191,6 +202,9 @@ export class Image implements CachedImage {
   /** What was stored may be lost, and the marks cannot be made durable any more: anew. */
   syncFailed(content: ImageContent): void {
     if (this.#left || this.#content !== content) return;
+    content.mustGo = true;
+    // As long as the kernel has the bytes.
+    if (this.hasUnsent) return void this.#parts.writeBack.writeBack(this.dirty);
     const attributes = { ...this.#attributes, size: content.map.sizeBytes };
     void this.#renew(async () => {
       if (!this.#left && this.#content === content) await this.#replaceContent(attributes);
@@ -205,12 +219,14 @@ export class Image implements CachedImage {
   async leave(mayChange: boolean): Promise<void> {
     if (this.#left) return;
     this.#left = true;
-    await this.#renewed();
+    await this.renewed();
     const content = this.#content;
     if (content !== undefined && mayChange && this.#opens > 0) {
       const errno = await content.directory.markWriting();
-      if (errno !== 0) await content.directory.drop();
+      if (errno !== 0 && !this.hasUnsent) await content.directory.drop();
     }
+    const noted = (await content?.unsent.close()) ?? 0;
+    if (noted !== 0) content?.health.failed(noted, 'sync');
     this.#content = undefined;
     await this.#dropLost();
     if (content?.held === true) await content.directory.drop();
@@ -220,35 +236,21 @@ export class Image implements CachedImage {
   }
 
   report(): ImageReport {
-    const content = this.#content;
     return {
+      ...contentReport(this.#content),
       fileId: this.fileId,
       path: this.path,
-      sizeBytes: content?.map.sizeBytes ?? this.#attributes.size,
-      presentBytes: content?.map.presentBytes() ?? 0,
+      sizeBytes: this.sizeBytes,
       allocatedBytes: this.#parts.space.allocatedBytes(this.fileId),
-      complete: content?.map.complete ?? false,
-      verified: content?.verification.isDone ?? false,
-      state: content?.directory.state ?? 'not kept',
-      pinned: content?.pinned ?? false,
-      held: content?.held ?? false,
       opens: this.#opens,
       streams: this.#reads.streamCount,
+      unsent: this.#local.unsent,
     };
   }
 
   /** Pages of equal parts of the image, by state; as many as there are pages, at most. */
   pageStates(buckets: number): PageStates[] {
-    const content = this.#content;
-    const pages = content?.map.pageCount ?? Math.ceil(this.#attributes.size / PAGE_BYTES);
-    const count = Math.max(Math.min(buckets, pages), 0);
-    return Array.from({ length: count }, (_, i) => {
-      const start = Math.floor((i * pages) / count);
-      const end = Math.floor(((i + 1) * pages) / count);
-      const present = content?.map.countPresent(start, end) ?? 0;
-      const zero = content === undefined ? 0 : zeroPages(content, { start, end });
-      return { absent: end - start - present, present: present - zero, zero, dirty: 0 };
-    });
+    return pageStates(this.#content, this.sizeBytes, buckets);
   }
 
   /** Fetches what is absent of the range, behind everything else. */
@@ -288,9 +290,19 @@ export class Image implements CachedImage {
     return freedBytes;
   }
 
+  /** A conflict is decided: what is unsent is sent over the other's change, or dropped. */
+  async resolve(which: 'mine' | 'theirs'): Promise<Result<void, FsError>> {
+    await this.renewed();
+    if (this.#content?.unsent.inConflict !== true) {
+      return err(localError('EINVAL', 'resolve', `${this.path}: there is no conflict`));
+    }
+    await (which === 'mine' ? this.keepOurs() : this.discard());
+    return ok(undefined);
+  }
+
   /** A pinned image is not evicted. Answers errno. */
   async setPinned(pinned: boolean): Promise<number> {
-    await this.#renewed();
+    await this.renewed();
     const errno = (await this.#content?.directory.setPinned(pinned)) ?? Errno.ENOENT;
     if (!pinned) this.#parts.mayEvictAgain();
     return errno;
@@ -313,52 +325,37 @@ export class Image implements CachedImage {
   }
 
   beginWrite(offset: number, length: number): Promise<PendingChange> {
-    const touched = pagesOf(offset, length);
-    const rangeOf = (known: number) => {
-      // What is the last page grows with the file: not served before the local file is as long.
-      const start = Math.min(touched.start, Math.floor(known / PAGE_BYTES));
-      return offset + length > known ? { start, end: touched.end } : touched;
-    };
-    return this.#beginChange(rangeOf, async (content, bytes) => {
-      if (bytes === undefined) {
-        content.sizeIsDoubtful = true;
-        await applyUnknown(content, touched);
-        return 'applied';
-      }
-      const applied = await applyWrite(content, offset, bytes);
-      // What was not written of it is as it was, or not: a part of its last page may be.
-      if (bytes.length < length) {
-        await applyUnknown(content, pagesOf(offset + bytes.length, length - bytes.length));
-      }
-      return applied;
-    });
+    return this.#pending.beginWrite(offset, length);
   }
 
   beginResize(size: number): Promise<PendingChange> {
-    return this.#beginChange(
-      (known) => fromPageOf(Math.min(size, known)),
-      (content) => applyResize(content, size),
-    );
+    return this.#pending.beginResize(size);
   }
 
   async replace(content: Attributes): Promise<void> {
     await this.#renew(async () => {
-      if (this.#left) return;
-      this.#attributes = content;
-      await this.#replaceContent(content);
+      if (!this.#left) await this.#replaced(content);
     });
   }
 
+  /** undefined: what is written goes through, and nothing is unsent. */
+  get local(): LocalWrites | undefined {
+    return this.keepsWrites || this.hasUnsent ? this.#local : undefined;
+  }
+
   async settle(): Promise<void> {
-    await this.#renewed();
+    await this.renewed();
     const content = this.#content;
     const attributes = this.source.attributes();
     if (content === undefined || content.retired || attributes === undefined) return;
-    if (this.#changes.any || !content.health.mayMark) return;
-    if (attributes.size !== content.map.sizeBytes) {
+    if (this.changes.any || !content.health.mayMark) return;
+    // The end of sending settles that.
+    if (content.directory.state === 'sending') return;
+    if (attributes.size !== content.map.sizeBytes && !this.hasUnsent) {
       if (content.directory.state === 'settled') return;
-      if (!(await this.#sizeTold(content, attributes.size))) return;
+      if (!(await this.#pending.sizeTold(content, attributes.size))) return;
     }
+    if (attributes.size > content.map.sizeBytes) return;
     content.sizeIsDoubtful = false;
     this.#attributes = attributes;
     content.failedSync(await content.directory.settle(attributes, 'light'));
@@ -388,95 +385,67 @@ export class Image implements CachedImage {
     if (this.#opens === 0) this.#closed(this);
   }
 
+  // ---- For what it is made of ---------------------------------------------------------------------
+
+  fill(range: PageRange, as: Credentials): Promise<Result<void, FsError>> {
+    return this.#reads.fill(range, as);
+  }
+
+  /** Resolves when no other content is being made. */
+  async renewed(): Promise<void> {
+    while (this.#renewal !== undefined) await this.#renewal;
+  }
+
+  /** The kernel reads what is kept by itself: that stays as it is, and another takes over. */
+  leaveToHolders(): Promise<void> {
+    return this.replace(this.#attributes);
+  }
+
+  unsentChanged(): void {
+    this.source.sending?.unsentChanged?.();
+    if (this.#opens === 0 && !this.hasUnsent) this.#closed(this);
+  }
+
+  async changedByAnother(found: Attributes): Promise<void> {
+    await this.replace(found);
+  }
+
+  async discard(): Promise<void> {
+    await this.#parts.writeBack.gone(this.dirty);
+    await this.#renew(async () => {
+      const content = this.#content;
+      if (this.#left || content === undefined || !this.hasUnsent) return;
+      const errno = await content.dropUnsent();
+      if (errno !== 0) content.health.failed(errno, 'write');
+      await this.#replaceContent(this.source.attributes() ?? this.#attributes);
+    });
+    this.#parts.events.clean?.(this.fileId, this.path);
+    this.unsentChanged();
+  }
+
+  keepOurs(): Promise<void> {
+    return this.dirty.keepOurs();
+  }
+
+  async renewLost(content: ImageContent, attributes: Attributes): Promise<void> {
+    await this.#renew(async () => {
+      if (this.#left || this.#content !== content || content.map.dirtyPages > 0) return;
+      await content.dropUnsent();
+      this.#attributes = attributes;
+      await this.#replaceContent(attributes);
+    });
+  }
+
   // ---- Private ------------------------------------------------------------------------------------
 
   #whyNotHeld(content: ImageContent | undefined): string | undefined {
     if (content === undefined || this.#renewal !== undefined) return 'nothing of it is kept';
+    if (this.hasUnsent) return 'it has unsent writes';
     if (!content.map.complete) return 'not complete in the cache';
     if (!content.verification.isDone) return 'not verified yet';
-    if (this.#changes.any || content.directory.state !== 'settled') return 'being written';
+    if (this.changes.any || content.directory.state !== 'settled') return 'being written';
     if (!content.health.mayRead) return "the cache's disk fails";
     return undefined;
-  }
-
-  /** A change whose outcome nobody knew: the server has told since. true: may be settled. */
-  async #sizeTold(content: ImageContent, size: number): Promise<boolean> {
-    const range = fromPageOf(Math.min(size, content.map.sizeBytes));
-    const change = this.#changes.begin(range);
-    content.fills.cut(range);
-    content.sizeIsDoubtful = true;
-    try {
-      if ((await applyResize(content, size)) === 'lost') await this.#lose(content);
-    } finally {
-      this.#changes.end(change);
-    }
-    // What has begun meanwhile is settled with its own end.
-    return this.#content === content && !content.retired && !this.#changes.any;
-  }
-
-  async #beginChange(
-    rangeOf: (known: number) => PageRange,
-    apply: (content: ImageContent, bytes: Buffer | undefined) => Promise<'applied' | 'lost'>,
-  ): Promise<PendingChange> {
-    const early = this.#suspend(rangeOf);
-    await this.#noteWriting();
-    // Another content may have been made meanwhile, of another size.
-    const { range, change } = this.#suspend(rangeOf);
-    this.#changes.end(early.change);
-    const begunOn = this.#content;
-    const end = async (work: (content: ImageContent) => Promise<'applied' | 'lost'>) => {
-      // In the order in which they ended at the server.
-      const leave = await this.#endings.enter(range);
-      try {
-        await this.#renewed();
-        const content = this.#content;
-        if (content === undefined) return;
-        if (content !== begunOn) {
-          // Nobody knows which came first at the server, this change or another's. The pages were
-          // not filled since, so they are absent.
-          content.sizeIsDoubtful = true;
-          return;
-        }
-        if ((await work(content)) === 'lost') await this.#lose(content);
-      } finally {
-        this.#changes.end(change);
-        leave();
-      }
-    };
-    return {
-      done: (bytes) => end((content) => apply(content, bytes)),
-      failed: () =>
-        end(async (content) => {
-          content.sizeIsDoubtful = true;
-          await applyUnknown(content, range);
-          return 'applied';
-        }),
-    };
-  }
-
-  /** From now on the pages are not served, nor is what is on its way for them kept. */
-  #suspend(rangeOf: (known: number) => PageRange): { range: PageRange; change: PageRange } {
-    const range = rangeOf(this.#content?.map.sizeBytes ?? this.#attributes.size);
-    this.#content?.fills.cut(range);
-    return { range, change: this.#changes.begin(range) };
-  }
-
-  /** Durable before the first change goes out. A held file is left as it is: another takes over. */
-  async #noteWriting(): Promise<void> {
-    await this.#renewed();
-    if (this.#content?.held === true) await this.replace(this.#attributes);
-    const content = this.#content;
-    if (content === undefined || content.retired) return;
-    const errno = await content.directory.markWriting();
-    if (errno === 0) return;
-    // The stamp will not be the server's any more, but only the note makes that certain.
-    content.health.failed(errno, 'sync');
-    await this.#lose(content);
-  }
-
-  /** Resolves when no other content is being made. */
-  async #renewed(): Promise<void> {
-    while (this.#renewal !== undefined) await this.#renewal;
   }
 
   /** One after the other; reads wait. */
@@ -486,6 +455,20 @@ export class Image implements CachedImage {
     });
     this.#renewal = renewal;
     return renewal;
+  }
+
+  /** In a renewal: the server's file is another one. */
+  async #replaced(attributes: Attributes): Promise<void> {
+    this.#attributes = attributes;
+    const content = this.#content;
+    if (content === undefined || !this.hasUnsent) return this.#replaceContent(attributes);
+    if (this.#parts.session === 'exclusive') return this.dirty.conflictFound();
+    await content.dropClean();
+    if (attributes.size > content.map.sizeBytes) await content.grow(attributes.size);
+    content.zeros.set(attributes.size);
+    this.#parts.events.changedUnderDirty?.(this.fileId, this.path);
+    if (content.directory.state !== 'settled' || !content.health.mayMark) return;
+    content.failedSync(await content.directory.settle(attributes, 'light'));
   }
 
   async #replaceContent(content: Attributes): Promise<void> {
@@ -527,9 +510,9 @@ export class Image implements CachedImage {
     const directory = made.value;
     this.#directory = directory;
     if (directory.found === 'setAside') events.setAside?.(this.path, directory.why ?? 'damaged');
-    if (this.#changes.any) {
+    if (this.changes.any) {
       const errno = await directory.markWriting();
-      if (errno !== 0) {
+      if (errno !== 0 && directory.unsent === undefined) {
         health.failed(errno, 'sync');
         await directory.drop();
         await directory.close(false);
@@ -537,13 +520,28 @@ export class Image implements CachedImage {
         return;
       }
     }
-    this.#content = new ImageContent(this.#parts, directory, this);
+    this.#content = new ImageContent(this.#parts, directory, this, this.#attributes.size);
     void space.measure(this.fileId);
+    if (this.hasUnsent) await this.#takenUpUnsent(this.#content);
+  }
+
+  /** A daemon before this one has left it. */
+  async #takenUpUnsent({ directory }: ImageContent): Promise<void> {
+    const isChanged =
+      directory.state === 'settled' && !isSameContent(directory.stamp, this.#attributes);
+    if (isChanged && this.#parts.session === 'exclusive') await this.dirty.conflictFound();
+    this.#parts.writeBack.changed(this.dirty);
   }
 
   /** The disk has failed in the middle of a change: what is kept is not to be trusted. */
-  async #lose(content: ImageContent): Promise<void> {
+  async lose(content: ImageContent): Promise<void> {
     if (this.#content !== content) return;
+    if (this.hasUnsent) {
+      // What is dirty is nowhere else: it is sent first.
+      content.mustGo = true;
+      content.verification.distrust();
+      return void this.#parts.writeBack.writeBack(this.dirty);
+    }
     this.#content = undefined;
     content.stop();
     this.#retired.add(content);
@@ -562,14 +560,14 @@ export class Image implements CachedImage {
   }
 
   #within({ offset, length }: WarmRange): WarmRange {
-    const size = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    const size = this.sizeBytes;
     const from = Math.min(offset, size);
     return { offset: from, length: Math.min(length, size - from) };
   }
 
   #counted(offset: number, length: number): { presentBytes: number; absentBytes: number } {
     const { start, end } = pagesOf(offset, length);
-    const size = this.#content?.map.sizeBytes ?? this.#attributes.size;
+    const size = this.sizeBytes;
     const presentBytes = this.#content?.map.presentBytes(start, end) ?? 0;
     const allBytes = Math.max(Math.min(end * PAGE_BYTES, size) - start * PAGE_BYTES, 0);
     return { presentBytes, absentBytes: allBytes - presentBytes };
@@ -580,23 +578,6 @@ export class Image implements CachedImage {
   }
 }
 
-/** The page that `position` lies in, and all behind it. */
-function fromPageOf(position: number): PageRange {
-  return { start: Math.floor(position / PAGE_BYTES), end: Number.POSITIVE_INFINITY };
-}
-
 export function sameStamp(one: ContentStamp, other: ContentStamp): boolean {
   return one.size === other.size && one.mtimeNs === other.mtimeNs && one.ctimeNs === other.ctimeNs;
-}
-
-/** Present pages of blocks whose present pages are all zeros: their linear sum is zero. */
-function zeroPages({ map }: ImageContent, range: PageRange): number {
-  let zero = 0;
-  const blocks = blocksOf(range);
-  for (let start = blocks.start; start < blocks.end; start += PAGES_PER_BLOCK) {
-    if (map.sum(start / PAGES_PER_BLOCK) !== 0) continue;
-    const from = Math.max(start, range.start);
-    zero += map.countPresent(from, Math.min(start + PAGES_PER_BLOCK, range.end));
-  }
-  return zero;
 }

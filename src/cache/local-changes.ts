@@ -10,14 +10,18 @@
  *     was present before and every overlapping change ended well. In all other cases it is absent.
  * L3  Sums stay exact: the old bytes' part is taken from a block's sum before they change, the new
  *     bytes' part is added. So damage in the rest of the block is still seen (C2).
+ * L4  A page that is dirty for all that (its write-back failed) stays dirty, with the bytes that
+ *     the server has now: they are sent again. Unknown outcomes leave it as it is (C4).
  */
 import { assert } from '../base/assert.ts';
 import { PAGE_BYTES, PAGES_PER_BLOCK, type Stored } from './file-io.ts';
 import type { ImageContent } from './image-content.ts';
-import { blocksOf, maskOf, overlaps, type PageRange, pagesOf } from './page-range.ts';
+import { blocksOf, maskOf, overlaps, type PageRange, pagesOf, without } from './page-range.ts';
 
 export class LocalChanges {
   readonly #pending = new Set<PageRange>();
+  /** Who waits for the end of a change, of whichever. */
+  #waiting: (() => void)[] = [];
 
   get any(): boolean {
     return this.#pending.size > 0;
@@ -36,6 +40,16 @@ export class LocalChanges {
 
   end(change: PageRange): void {
     assert(this.#pending.delete(change), 'a local change was ended twice');
+    for (const look of this.#waiting.splice(0)) look();
+  }
+
+  /** Resolves when no change of these pages is pending. */
+  async whenNone(range: PageRange): Promise<void> {
+    while (this.isChanging(range)) {
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve);
+      });
+    }
   }
 }
 
@@ -61,15 +75,12 @@ export async function applyWrite(
       if (!(await setSize(content, end))) return 'lost';
     }
     await checkPartial(content, offset, end);
-    const kept = keptPages(content, offset, end);
-    const nothingPresent = content.map.countPresent(range.start, range.end) === 0;
-    if (kept.length === 0 && nothingPresent) return 'applied';
-    if (kept.length === 0 || !(await forgetOld(content, range))) {
-      await content.removeBlocks(range);
-      return 'applied';
+    for (const run of content.map.dirtyRuns(range.start, range.end)) {
+      if (!(await putDirty(content, run, offset, bytes))) return 'lost';
     }
-    for (const part of kept) await put(content, part, offset, bytes);
-    content.marked(offset, bytes.length);
+    for (const part of cleanParts(content, offset, end)) {
+      await applyPart(content, part.from, bytes.subarray(part.from - offset, part.end - offset));
+    }
     return 'applied';
   } finally {
     leave();
@@ -94,6 +105,57 @@ export async function applyResize(
   }
 }
 
+/** The pages of the part are not dirty. */
+async function applyPart(content: ImageContent, offset: number, bytes: Buffer): Promise<void> {
+  const range = pagesOf(offset, bytes.length);
+  const kept = keptPages(content, offset, offset + bytes.length);
+  const nothingPresent = content.map.countPresent(range.start, range.end) === 0;
+  if (kept.length === 0 && nothingPresent) return;
+  if (kept.length === 0 || !(await forgetOld(content, range))) {
+    await content.removeBlocks(range);
+    return;
+  }
+  for (const part of kept) await put(content, part, offset, bytes);
+  content.marked(offset, bytes.length);
+}
+
+/** What of [offset, end) lies in pages that are not dirty, in bytes. */
+function cleanParts(
+  { map }: ImageContent,
+  offset: number,
+  end: number,
+): { readonly from: number; readonly end: number }[] {
+  const range = pagesOf(offset, end - offset);
+  return without(range, map.dirtyRuns(range.start, range.end)).map((part) => ({
+    from: Math.max(part.start * PAGE_BYTES, offset),
+    end: Math.min(part.end * PAGE_BYTES, end),
+  }));
+}
+
+/** L4. false: the disk failed, and nobody knows which bytes the page holds. */
+async function putDirty(
+  content: ImageContent,
+  run: PageRange,
+  offset: number,
+  bytes: Buffer,
+): Promise<boolean> {
+  const { map, io, fd, health, dirty } = content;
+  const from = Math.max(run.start * PAGE_BYTES, offset);
+  const errno = await io.write(
+    fd,
+    from,
+    bytes.subarray(from - offset, run.end * PAGE_BYTES - offset),
+  );
+  if (errno !== 0) health.failed(errno, 'write');
+  for (let page = run.start; page < run.end; ) {
+    const block = Math.floor(page / PAGES_PER_BLOCK);
+    map.makeDirty(block, maskOf(run, block), 0);
+    dirty.wrote(block, maskOf(run, block));
+    page = (block + 1) * PAGES_PER_BLOCK;
+  }
+  return errno === 0;
+}
+
 /** Nobody knows what the server has there: it is absent. */
 export async function applyUnknown(content: ImageContent, range: PageRange): Promise<void> {
   const leave = await content.lane.enter(blocksOf(range));
@@ -112,6 +174,7 @@ async function setSize(content: ImageContent, size: number): Promise<boolean> {
   if (size > known && content.sizeIsDoubtful && known % PAGE_BYTES !== 0) {
     await content.removeBlocks(pagesOf(known - 1, 1));
   }
+  if (size < known) content.dirty.cutFrom(Math.floor(size / PAGE_BYTES));
   const errno = await directory.resize(size);
   if (errno !== 0) health.failed(errno, 'write');
   else uses.resize(size);
@@ -175,7 +238,7 @@ async function forgetOld(content: ImageContent, range: PageRange): Promise<boole
   const asked = new Uint16Array(blockCount);
   for (let i = 0; i < blockCount; i++) {
     const block = firstBlock + i;
-    const present = map.mask(block);
+    const present = map.cleanMask(block);
     const pages = present & maskOf(range, block);
     touched[i] = pages;
     // Where no other page of the block is present no sum is left to be kept.

@@ -7,7 +7,8 @@ import { assert } from '../base/assert.ts';
 import { overlaps, type PageRange } from './page-range.ts';
 
 interface Passage extends PageRange {
-  readonly ended: Promise<void>;
+  /** Who waits for its end. */
+  waiting: (() => void)[] | undefined;
 }
 
 export class PageLane {
@@ -20,16 +21,30 @@ export class PageLane {
   /** Resolves when all earlier ones that overlap have left; to be left exactly once. */
   async enter(range: PageRange): Promise<() => void> {
     const earlier = [...this.#passages].filter((passage) => overlaps(passage, range));
-    let end: (() => void) | undefined;
-    const ended = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    const passage = { ...range, ended };
+    const leave = this.#pass(range);
+    if (earlier.length > 0) await Promise.all(earlier.map(ended));
+    return leave;
+  }
+
+  /** The same without a promise; undefined where an earlier one has to be waited for. */
+  enterNow(range: PageRange): (() => void) | undefined {
+    for (const passage of this.#passages) if (overlaps(passage, range)) return undefined;
+    return this.#pass(range);
+  }
+
+  #pass({ start, end }: PageRange): () => void {
+    const passage: Passage = { start, end, waiting: undefined };
     this.#passages.add(passage);
-    if (earlier.length > 0) await Promise.all(earlier.map((other) => other.ended));
     return () => {
       assert(this.#passages.delete(passage), 'left the page lane twice');
-      end?.();
+      for (const go of passage.waiting ?? []) go();
     };
   }
+}
+
+function ended(passage: Passage): Promise<void> {
+  return new Promise((resolve) => {
+    passage.waiting ??= [];
+    passage.waiting.push(resolve);
+  });
 }

@@ -7,6 +7,9 @@
  *
  * What was stored since the image was taken up is trusted: the page cache has it. A block with
  * pages of both kinds is unchecked; its sum covers both.
+ *
+ * C4  Dirty pages have no sum, and are believed: nobody else has them. What is damaged of their block
+ *     loses its clean pages only.
  */
 
 import type { BlockMap } from './block-map.ts';
@@ -26,7 +29,7 @@ export interface VerifiedFile {
   readonly io: FileIo;
   readonly health: DiskHealth;
   readonly counts: CacheCounts;
-  /** In the lane: blocks that are not to be believed are durably cleared. */
+  /** In the lane: of blocks that are not to be believed the clean pages are durably cleared. */
   removeBlocks(range: PageRange): Promise<void>;
   damaged(offset: number, length: number): void;
   readonly retired: boolean;
@@ -56,7 +59,7 @@ export class Verification {
     const last = Math.floor((range.end - 1) / PAGES_PER_BLOCK);
     for (let block = Math.floor(range.start / PAGES_PER_BLOCK); block <= last; block++) {
       if (!this.#isUnchecked(block)) continue;
-      if ((this.#file.map.mask(block) & maskOf(range, block)) !== 0) return false;
+      if ((this.#file.map.cleanMask(block) & maskOf(range, block)) !== 0) return false;
     }
     return true;
   }
@@ -77,6 +80,25 @@ export class Verification {
     if (!this.isTrusted(range)) await this.#compareAll(blocksOf(range), 'unchecked');
   }
 
+  /** The blocks of the range have to be checked again: something went wrong with their bytes. */
+  distrustBlocks(range: PageRange): void {
+    const { map } = this.#file;
+    this.#unchecked ??= new Uint32Array(Math.ceil(map.blockCount / 32));
+    const words = Math.ceil(map.blockCount / 32);
+    if (words > this.#unchecked.length) {
+      const longer = new Uint32Array(words);
+      longer.set(this.#unchecked);
+      this.#unchecked = longer;
+    }
+    const first = Math.floor(range.start / PAGES_PER_BLOCK);
+    const end = Math.min(Math.ceil(range.end / PAGES_PER_BLOCK), map.blockCount);
+    for (let block = first; block < end; block++) {
+      const word = this.#unchecked[block >>> 5] ?? 0;
+      this.#unchecked[block >>> 5] = word | (1 << (block & 31));
+    }
+    this.#cursor = Math.min(this.#cursor, first);
+  }
+
   /** Checks all present blocks of the range, trusted or not. */
   async checkAgain(range: PageRange): Promise<void> {
     await this.#inParts(range, (part) => this.#checkPart(part, 'all'));
@@ -92,7 +114,7 @@ export class Verification {
         return undefined;
       }
       // Whole words of trusted or empty blocks are quickly passed.
-      if (!this.#isUnchecked(block) || map.mask(block) === 0) continue;
+      if (!this.#isUnchecked(block) || map.cleanMask(block) === 0) continue;
       const end = Math.min(block + CHECKED_AT_ONCE, map.blockCount);
       return { start: block * PAGES_PER_BLOCK, end: end * PAGES_PER_BLOCK };
     }
@@ -125,7 +147,7 @@ export class Verification {
     if (count <= 0) return;
     const masks = new Uint16Array(count);
     for (let i = 0; i < count; i++) {
-      if (which === 'all' || this.#isUnchecked(first + i)) masks[i] = map.mask(first + i);
+      if (which === 'all' || this.#isUnchecked(first + i)) masks[i] = map.cleanMask(first + i);
     }
     if (masks.every((mask) => mask === 0)) return;
     const { errno, sums } = await io.sums(fd, first, masks);

@@ -1,0 +1,83 @@
+/**
+ * A read of pages of which the server does not have all (they are dirty, or behind its file's end),
+ * while the others cannot be kept, or are being changed: put together from both sides.
+ *
+ * C2, C10  What is dirty comes from the local file, or not at all: the server's bytes are old.
+ */
+import { err, ok, type Result } from '../base/result.ts';
+import type { FsError } from '../errors/fs-error.ts';
+import type { Fetched, ReadReply } from '../vfs/ports.ts';
+import { PAGE_BYTES } from './file-io.ts';
+import type { ImageContent } from './image-content.ts';
+import { localFailure } from './local-failure.ts';
+import { type PageRange, pagesOf, without } from './page-range.ts';
+
+type Fetch = (offset: number, length: number) => Promise<Result<Fetched, FsError>>;
+
+/** Err: what is dirty cannot be read from the local disk, or the rest from the server. */
+export async function readBeside(
+  content: ImageContent,
+  offset: number,
+  length: number,
+  fetch: Fetch,
+): Promise<Result<ReadReply, FsError>> {
+  const range = pagesOf(offset, length);
+  const whole = Buffer.alloc(length);
+  // Not punched meanwhile, whatever becomes of the pages.
+  const reply = content.replyBegins(offset, length);
+  try {
+    const dirty = content.map.dirtyRuns(range.start, range.end);
+    const zeros = content.zeroRuns(range);
+    const ours = [...dirty, ...zeros].sort((a, b) => a.start - b.start);
+    const results = await Promise.all([
+      ...dirty.map((run) => readLocal(content, run, offset, whole)),
+      ...without(range, ours).map((run) => readServer(content, run, offset, whole, fetch)),
+    ]);
+    for (const result of results) if (!result.ok) return result;
+    return ok({ kind: 'bytes', bytes: [whole], release: () => undefined });
+  } finally {
+    content.replies.drop(reply);
+  }
+}
+
+async function readLocal(
+  { io, fd, health }: ImageContent,
+  run: PageRange,
+  offset: number,
+  whole: Buffer,
+): Promise<Result<void, FsError>> {
+  const { from, part } = partOf(run, offset, whole);
+  const { errno } = await io.read(fd, from, part);
+  if (errno === 0) return ok(undefined);
+  health.failed(errno, 'read');
+  return err(localFailure(errno, 'read', 'unsent writes'));
+}
+
+async function readServer(
+  { zeros, counts }: ImageContent,
+  run: PageRange,
+  offset: number,
+  whole: Buffer,
+  fetch: Fetch,
+): Promise<Result<void, FsError>> {
+  const { from, part } = partOf(run, offset, whole);
+  const atServer = Math.min(part.length, zeros.serverBytes - from);
+  if (atServer <= 0) return ok(undefined);
+  const answer = await fetch(from, atServer);
+  if (!answer.ok) return answer;
+  answer.value.bytes.copy(part);
+  counts.serverBytes += answer.value.bytes.length;
+  answer.value.release();
+  return ok(undefined);
+}
+
+/** What of the read lies in the run. */
+function partOf(
+  run: PageRange,
+  offset: number,
+  whole: Buffer,
+): { readonly from: number; readonly part: Buffer } {
+  const from = Math.max(run.start * PAGE_BYTES, offset);
+  const end = Math.min(run.end * PAGE_BYTES, offset + whole.length);
+  return { from, part: whole.subarray(from - offset, end - offset) };
+}
