@@ -181,6 +181,8 @@ export class Bout {
   async #send(): Promise<void> {
     const { image, sweep, window, holds } = this.#parts;
     while (this.#mayTake()) {
+      // Seen while we send: the next bout tells it.
+      if (image.inConflict) return this.halt();
       if (this.#writtenBytes >= UNCOMMITTED_BATCHES * this.#batchBytes()) {
         await this.#commit();
         continue;
@@ -190,7 +192,7 @@ export class Bout {
         this.#isHalted = true;
         return;
       }
-      if (!this.#mayTake() || holds.areHeld) {
+      if (!this.#mayTake() || holds.areHeld || image.inConflict) {
         slot.cancel();
         await holds.untilNone();
         continue;

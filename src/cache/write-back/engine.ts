@@ -73,6 +73,8 @@ export interface WriteBackFigures {
   /** Of all images, those being sent included. */
   readonly dirtyBytes: number;
   readonly dirtyImages: number;
+  /** Of the oldest unsent write. */
+  readonly oldestAgeMs: number | undefined;
   /** Sent, not answered. */
   readonly inFlightBytes: number;
   /** Images that are being sent. */
@@ -243,8 +245,13 @@ export class WriteBackEngine {
 
   figures(): WriteBackFigures {
     const all = [...this.#works.values()];
+    const oldestMs = Math.min(
+      ...all.map(({ work }) => work.image.dirtySinceMs ?? Number.POSITIVE_INFINITY),
+    );
+    const nowMs = this.#options.clock.monotonicMs();
     return {
       dirtyBytes: this.#dirtyBytes,
+      oldestAgeMs: Number.isFinite(oldestMs) ? nowMs - oldestMs : undefined,
       dirtyImages: all.filter(({ work }) => work.isUnsent).length,
       inFlightBytes: this.#window.inFlightBytes,
       sendingImages: all.filter(({ work }) => work.isSending).length,

@@ -80,6 +80,8 @@ export class ImageWork {
   readonly #holds = new Holds();
   #jobs: Job[] = [];
   #bout: Bout | undefined;
+  /** Whose bout it is. */
+  #served: Job | undefined;
   #isRunning = false;
   /** Nothing is asked of it any more, and why. */
   #closed: FsError | undefined;
@@ -205,7 +207,7 @@ export class ImageWork {
   }
 
   #unwanted(job: Job): void {
-    if (this.#jobs[0] === job && this.#bout !== undefined) this.#bout.halt();
+    if (this.#served === job) this.#bout?.halt();
     else this.#remove(job);
   }
 
@@ -265,8 +267,10 @@ export class ImageWork {
       committed,
     });
     this.#bout = bout;
+    this.#served = job;
     const end = await bout.run();
     this.#bout = undefined;
+    this.#served = undefined;
     if (end.kind === 'abandoned') return;
     if (end.kind === 'done' && isOfAll(sweep) && isFromStart) this.#sweptFromMs = beganMs;
     this.#note(end);

@@ -396,6 +396,23 @@ describe('a conflict', () => {
   });
 });
 
+describe('a conflict that is seen while the image is sent', () => {
+  it('ends the sending', async () => {
+    const world = new World();
+    const image = world.image(PAGE_BYTES);
+    image.sending.delayMs = () => 20;
+    world.write(image, 0, 6000, 1);
+    const all = world.engine.writeBack(image);
+    await world.wait(60);
+    image.conflicts = true;
+    image.inConflict = true;
+    const sent = image.sending.countOf('write');
+    assert.ok(!(await world.clock.until(all)).ok);
+    assert.equal(image.sending.countOf('write'), sent);
+    assert.deepEqual(world.told.at(-1), 'image-1 conflict');
+  });
+});
+
 describe('by itself', () => {
   it('sends what is old enough, once', async () => {
     const world = new World({ mode: 'back', ageMs: 30_000 });
