@@ -23,6 +23,8 @@ export const GvfsStatus = {
   interrupted: 8,
   /** It could not be done: the path, the server or the disk failed. */
   failed: 32,
+  /** Something stays unsent (sysexits.h, EX_TEMPFAIL): it is kept in the cache, and tried again. */
+  unsent: 75,
 } as const;
 export type GvfsStatus = (typeof GvfsStatus)[keyof typeof GvfsStatus];
 
@@ -142,6 +144,8 @@ function refusedReport(
       return say('failed', `the mount of ${path} is ending`, 'mount again');
     case ErrorCode.held:
       return say('failed', `${path}: ${message}`, 'try again when nobody uses it');
+    case ErrorCode.nothingUnsent:
+      return say('failed', `${path} is in no conflict (${message})`, 'gvfs status lists those');
     case ErrorCode.busy:
       return say('failed', `the daemon of ${path} has too much to do`, 'try again');
     case ErrorCode.cancelled:

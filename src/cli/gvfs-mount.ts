@@ -18,6 +18,7 @@ import { mountInBackground } from '../daemon/background.ts';
 import { socketPath } from '../daemon/control/socket-path.ts';
 import type { LogPlan, MountPlan } from '../daemon/mount-plan.ts';
 import { checkMountpoint, liesBeneath } from '../daemon/mountpoint.ts';
+import type { SessionEnd } from '../daemon/session.ts';
 import { type MountRequest, parseMountCommand } from './mount-command.ts';
 import { type CommandError, ExitStatus, report, sentence } from './mount-errors.ts';
 
@@ -65,8 +66,15 @@ async function inForeground(plan: MountPlan): Promise<Result<ExitStatus, Command
   const { serve } = await import('../daemon/serve.ts');
   const served = await serve(plan, { ready: () => undefined });
   if (served.kind === 'failed') return { ok: false, error: served.failure };
-  return ok(served.end === 'unmounted' ? ExitStatus.success : ExitStatus.internal);
+  return ok(endStatus[served.end]);
 }
+
+const endStatus: Record<SessionEnd, ExitStatus> = {
+  unmounted: ExitStatus.success,
+  kept: ExitStatus.unsent,
+  unsettled: ExitStatus.internal,
+  fault: ExitStatus.internal,
+};
 
 async function inBackground(
   plan: MountPlan,

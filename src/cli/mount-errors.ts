@@ -19,6 +19,8 @@ export const ExitStatus = {
   internal: 4,
   interrupted: 8,
   failed: 32,
+  /** Of -f: the mount has ended, and writes stay in the cache (sysexits.h, EX_TEMPFAIL). */
+  unsent: 75,
 } as const;
 export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus];
 

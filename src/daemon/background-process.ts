@@ -5,10 +5,12 @@
 import { assert } from '../base/assert.ts';
 import { formatSource } from '../config/mount-source.ts';
 import type { FromDaemon, ToDaemon } from './background.ts';
-import { serve } from './serve.ts';
+import { type Served, serve } from './serve.ts';
 
 /** Nobody waits for the status but service managers: it tells them of a bug, or of lost writes. */
 const NOT_IN_ORDER = 4;
+/** sysexits.h, EX_TEMPFAIL: writes stay in the cache for the next mount to send. */
+const WRITES_KEPT = 75;
 
 process.once('message', (message) => {
   void run(message as ToDaemon);
@@ -41,7 +43,13 @@ async function run({ plan }: ToDaemon): Promise<void> {
     abandoned.signal,
   );
   if (served.kind === 'failed') await tellAndLetGo(served);
-  process.exit(served.kind === 'ended' && served.end === 'unmounted' ? 0 : NOT_IN_ORDER);
+  process.exit(statusOf(served));
+}
+
+function statusOf(served: Served): number {
+  if (served.kind === 'failed') return NOT_IN_ORDER;
+  if (served.end === 'kept') return WRITES_KEPT;
+  return served.end === 'unmounted' ? 0 : NOT_IN_ORDER;
 }
 
 assert(process.connected, 'this process is started by gvfs-mount');

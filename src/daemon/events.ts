@@ -1,13 +1,14 @@
 /**
- * What the layers tell without being asked: to the log, and changes of files to the kernel.
+ * What the layers tell without being asked: to the log, and to whoever follows the events.
  */
-import type { Ino, Name } from '../base/brand.ts';
+import type { Ino } from '../base/brand.ts';
 import type { CacheEvents } from '../cache/cache-parts.ts';
-import type { Notices } from '../fuse/transport.ts';
+import type { FsError } from '../errors/fs-error.ts';
 import { type ConnectionEvent, rpcChannels, type ServerEvent } from '../nfsc/index.ts';
 import { errnoText } from '../observe/errno-text.ts';
 import type { Log } from '../observe/log.ts';
 import type { VfsEvents } from '../vfs/events.ts';
+import type { EventHub } from './event-hub.ts';
 
 /** Logs what the NFS client says of one server (`host:port`); returns the way to stop. */
 export function logServer(server: string, log: Log): () => void {
@@ -50,6 +51,40 @@ export function logFileSystem(log: Log): VfsEvents {
   };
 }
 
+/** The file system's events for those who follow: paths are from the root, as the log has them. */
+export function tellFileSystem(hub: EventHub) {
+  return {
+    fileOpened: (_: Ino, path: string) => void hub.tell('opened', { path }),
+    fileClosed: (_: Ino, path: string) => void hub.tell('closed', { path }),
+    dirty: (_: Ino, path: string) => void hub.tell('dirty', { path }),
+    clean: (_: Ino, path: string) => void hub.tell('clean', { path }),
+    conflict: (_: Ino, path: string) => void hub.tell('conflict', { path }),
+    unsentDropped(_: Ino, path: string, bytes: number) {
+      hub.tell('notSent', { path, bytes, message: 'its file is gone: dropped' });
+    },
+    recoveredGone(path: string, bytes: number, error: FsError) {
+      const message = `left by an earlier mount, it stays in the cache: ${error.message}`;
+      hub.tell('notSent', { path, bytes, message });
+    },
+  };
+}
+
+/** The cache's events for those who follow. */
+export function tellCache(hub: EventHub) {
+  const pathOf = (path: string) => path.replace(/^\/+/, '');
+  return {
+    writtenBack({ path, bytes }: { readonly path: string; readonly bytes: number }) {
+      hub.tell('writtenBack', { path: pathOf(path), bytes });
+    },
+    changedUnderDirty(_: string, path: string) {
+      hub.tell('changedUnderDirty', { path: pathOf(path) });
+    },
+    notSent(_: string, path: string, { message }: FsError) {
+      hub.tell('notSent', { path: pathOf(path), message });
+    },
+  };
+}
+
 /** The cache's events as lines of the log. */
 export function logCache(log: Log): CacheEvents {
   return {
@@ -81,42 +116,4 @@ export function watchServer(server: string, changed: (state: 'away' | 'back') =>
   };
   rpcChannels.server.subscribe(onServer);
   return () => rpcChannels.server.unsubscribe(onServer);
-}
-
-/**
- * Passes on what the kernel must no longer believe. That others changed a file: it drops what it
- * has of it; at most one notice of a file is under way and one waits, so that a slow kernel is not
- * told the same again and again. And that names are no longer everybody's to walk.
- */
-export function changesToKernel(): {
-  changed: (ino: Ino) => void;
-  revoked: (directory: Ino, names: readonly Name[]) => void;
-  attach: (notices: Notices) => void;
-} {
-  let notices: Notices | undefined;
-  const underWay = new Map<Ino, { again: boolean }>();
-
-  async function tell(ino: Ino, to: Notices): Promise<void> {
-    const notice = { again: true };
-    underWay.set(ino, notice);
-    while (notice.again) {
-      notice.again = false;
-      await to.invalidateInode(ino, 0, 0);
-    }
-    underWay.delete(ino);
-  }
-
-  return {
-    changed(ino) {
-      const present = underWay.get(ino);
-      if (present !== undefined) present.again = true;
-      else if (notices !== undefined) void tell(ino, notices);
-    },
-    revoked(directory, names) {
-      for (const name of names) void notices?.invalidateEntry(directory, name);
-    },
-    attach(to) {
-      notices = to;
-    },
-  };
 }

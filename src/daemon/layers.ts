@@ -2,13 +2,16 @@
  * The layers of a mount below the kernel, joined: server, cache, file system, control socket. They
  * are opened upwards, and closed in the order that keeps what each one promises:
  *
- *   control socket    nobody asks any more
  *   file system       acknowledged writes are made durable, what is known is saved in the cache
  *   cache             images are written down, the lock is given back
  *   client            the server is told
+ *   control socket    nobody asks any more: until then it tells how far the end is
  *
- * The cache may go before its turn, when the next mount of the export asks for it (`letGo`).
+ * The cache may go before its turn, when the next mount of the export asks for it (`letGo`): what
+ * is unsent stays in it.
  */
+
+import type { Ino, Name } from '../base/brand.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
@@ -20,17 +23,21 @@ import type { Log } from '../observe/log.ts';
 import { printable } from '../observe/printable.ts';
 import { createFileSystem, type NfsFileSystem } from '../vfs/file-system.ts';
 import { ROOT_INO } from '../vfs/operations.ts';
-import type { Backing, ImageCache } from '../vfs/ports.ts';
+import type { Backing, ImageCache, RecoveredFile } from '../vfs/ports.ts';
 import { logChanges } from './changes-log.ts';
-import type { Controlled, ControlledCache } from './control/controlled.ts';
+import type { Controlled, ControlledCache, UnmountHow, Unmounting } from './control/controlled.ts';
 import type { ControlServer } from './control/listen.ts';
-import { changesToKernel, logFileSystem, logServer, watchServer } from './events.ts';
+import { EventHub } from './event-hub.ts';
+import { logFileSystem, logServer, tellFileSystem, watchServer } from './events.ts';
+import { KernelNotices } from './kernel-notices.ts';
 import type { LifeState } from './life.ts';
 import type { MountFailure } from './mount-failure.ts';
 import type { MountPlan } from './mount-plan.ts';
 import { behindRecord } from './mount-record.ts';
 import { type Reached, reach } from './reach.ts';
 import { measureRoundTrip } from './read-ahead.ts';
+import { Sending } from './sending.ts';
+import type { SignalRun } from './signal-runs.ts';
 import { snapshot } from './snapshot.ts';
 import { removeStaleSockets } from './stale-sockets.ts';
 import { ServerStatistics } from './statistics.ts';
@@ -43,15 +50,23 @@ export interface Totals {
   readonly writtenBytes: number;
 }
 
+/** What the layers ask of the session that they belong to. */
+export interface SessionSide {
+  state(): LifeState;
+  unmount(how: UnmountHow): Promise<Unmounting>;
+}
+
 export class Layers {
   readonly fileSystem: NfsFileSystem;
+  readonly sending: Sending;
+  readonly events: EventHub;
   readonly #plan: MountPlan;
   readonly #log: Log;
   readonly #reached: Reached;
   readonly #statistics: ServerStatistics;
   readonly #eventLoop: EventLoopDelay;
   readonly #startedAtMs = Date.now();
-  readonly #kernel = changesToKernel();
+  readonly #kernel = new KernelNotices(systemClock);
   readonly #unsubscribe: readonly (() => void)[];
   #mounted: Mounted | undefined;
   #control: ControlServer | undefined;
@@ -72,9 +87,10 @@ export class Layers {
     signal: AbortSignal,
   ): Promise<Result<Layers, MountFailure>> {
     const quiet = Promise.all([loading, loadControl()]); // while the server is being asked
-    const reached = await reach(plan, log, retrying, signal);
+    const events = new EventHub(systemClock);
+    const reached = await reach(plan, log, events, retrying, signal);
     if (!reached.ok) return reached;
-    const layers = new Layers(plan, log, reached.value);
+    const layers = new Layers(plan, log, events, reached.value);
     await quiet;
     const prepared = await Promise.race([layers.#prepare(), aborted(signal)]);
     if (prepared.ok) {
@@ -86,8 +102,9 @@ export class Layers {
     return prepared;
   }
 
-  private constructor(plan: MountPlan, log: Log, reached: Reached) {
+  private constructor(plan: MountPlan, log: Log, events: EventHub, reached: Reached) {
     const { client, cache, away } = reached;
+    this.events = events;
     this.#plan = plan;
     this.#log = log;
     this.#reached = reached;
@@ -100,22 +117,35 @@ export class Layers {
       open: (file, content, source) => cache.open(file, content, source),
       isKept: (file) => cache.isKept(file),
       knowledge: behindRecord(cache.knowledge, record),
+      recovered: recoveredOf(cache),
     };
     const beside = {
       textOf: printable,
+      ...(isRoot() ? { own: ownCredentials() } : {}),
       ...(images === undefined ? {} : { cache: images }),
       ...(this.mayPassThrough ? { backing: this.#backing } : {}),
     };
-    const events = {
+    const told = {
       ...logFileSystem(log),
-      changedByOthers: this.#kernel.changed,
-      namesRevoked: this.#kernel.revoked,
+      ...tellFileSystem(events),
+      changedByOthers: (ino: Ino) => void this.#kernel.forget(ino),
+      namesRevoked: (directory: Ino, names: readonly Name[]) =>
+        this.#kernel.revoke(directory, names),
     };
     const options = vfsOptionsOf(plan.settings, isRoot());
-    this.fileSystem = createFileSystem(client, options, systemClock, events, beside);
+    const files = createFileSystem(client, options, systemClock, told, beside);
+    this.fileSystem = files;
+    this.sending = new Sending({
+      files,
+      kernel: this.#kernel,
+      clock: systemClock,
+    });
     this.#unsubscribe = [
       logServer(client.server, log),
-      watchServer(client.server, (state) => this.fileSystem.serverState(state)),
+      watchServer(client.server, (state) => {
+        files.serverState(state);
+        events.tell(state === 'away' ? 'serverDown' : 'serverUp');
+      }),
     ];
   }
 
@@ -140,6 +170,11 @@ export class Layers {
     return this.fileSystem.figures().heldBytes;
   }
 
+  /** Acknowledged by the local disk, and not yet durable at the server. */
+  get unsentBytes(): number {
+    return this.fileSystem.unsent().reduce((sum, { unsent }) => sum + unsent.bytes, 0);
+  }
+
   /** Bytes that programs were given, by where they came from, and that the server took. */
   get totals(): Totals {
     const server = this.#statistics.figures();
@@ -152,11 +187,11 @@ export class Layers {
     };
   }
 
-  /** Serves the control socket; `state` is asked for how the mount is. Without it the mount goes on. */
-  async listen(state: () => LifeState): Promise<void> {
+  /** Serves the control socket. Without it the mount goes on. */
+  async listen(session: SessionSide): Promise<void> {
     const { listen, controlledCache } = await loadControl();
     const { cache } = this.#reached;
-    const asked = this.#controlled(state, cache && controlledCache(cache));
+    const asked = this.#controlled(session, cache && controlledCache(cache));
     const controlled = logChanges(asked, this.#log);
     const listening = await listen(controlled, this.#plan.socket, this.#log);
     if (listening.ok) this.#control = listening.value;
@@ -171,7 +206,35 @@ export class Layers {
   attach(mounted: Mounted): void {
     this.#mounted = mounted;
     this.#statistics.restart();
-    this.#kernel.attach(mounted.notices);
+    this.#kernel.attach(mounted.notices, () => {
+      return mounted.latencies().get('WRITE')?.summary().count ?? 0;
+    });
+  }
+
+  /** What a signal asks for; its end is logged, and is an event of the same number. */
+  async runForSignal(kind: SignalRun): Promise<number> {
+    const how = { signal: new AbortController().signal };
+    const { sending } = this;
+    const report = await (kind === 'flush'
+      ? sending.flush(undefined, how)
+      : sending.writeBack(undefined, how));
+    const { files, sentBytes, unsentBytes, failed } = report;
+    const [first] = failed;
+    const why = first === undefined ? undefined : `${first.path}: ${first.error.message}`;
+    const message = why === undefined ? `${kind}: done` : `${kind}: not all of it, ${why}`;
+    const number = this.events.tell('completed', { bytes: sentBytes, message });
+    const fields = { number, asked: kind, files, sentBytes };
+    if (why === undefined) this.#log.info('done, as asked by a signal', fields);
+    else {
+      const failures = failed.length;
+      this.#log.warn('not all done that a signal asked for', {
+        ...fields,
+        unsentBytes,
+        failures,
+        reason: why,
+      });
+    }
+    return number;
   }
 
   // ---- The end ----------------------------------------------------------------------------------
@@ -179,6 +242,15 @@ export class Layers {
   /** The mount is gone: the next one of the export may ask for the cache. */
   draining(): void {
     this.#marking ??= this.#reached.cache?.draining();
+    this.#control?.draining();
+  }
+
+  /**
+   * Refuses new work, and settles what was acknowledged; with `keepUnsent` only what is not in the
+   * cache.
+   */
+  close(keepUnsent: boolean): Promise<void> {
+    return this.fileSystem.close({ keepUnsent });
   }
 
   async closeControl(): Promise<void> {
@@ -210,6 +282,17 @@ export class Layers {
 
   // ---- Private ----------------------------------------------------------------------------------
 
+  #tellOfRecovered(): void {
+    const recovered = recoveredOf(this.#reached.cache);
+    if (recovered.length === 0) return;
+    const since = Math.min(...recovered.map(({ unsent }) => unsent.sinceMs));
+    this.#log.warn('unsent writes of an earlier mount were found: they will be sent', {
+      files: recovered.length,
+      bytes: recovered.reduce((sum, { unsent }) => sum + unsent.bytes, 0),
+      oldestSeconds: Math.max(0, Math.round((Date.now() - since) / 1000)),
+    });
+  }
+
   /** The root's attributes, which also prove that the export can be used; and the round trip. */
   async #prepare(): Promise<Result<void, MountFailure>> {
     const { client, away } = this.#reached;
@@ -217,6 +300,7 @@ export class Layers {
       this.#log.warn('the server is away: mounted from what the cache knows', { reason: away.why });
       client.assumeAway(away.why);
     }
+    this.#tellOfRecovered();
     await this.fileSystem.recall();
     const measured = away === undefined ? measureRoundTrip(client) : this.#roundTripMs;
     const caller = { credentials: ownCredentials(), pid: process.pid };
@@ -233,10 +317,20 @@ export class Layers {
     close: (id) => this.#mounted?.backing?.close(id),
   };
 
-  #controlled(state: () => LifeState, controlledCache: ControlledCache | undefined): Controlled {
+  #controlled(session: SessionSide, controlledCache: ControlledCache | undefined): Controlled {
     const { client, cache } = this.#reached;
+    const { sending, fileSystem: files } = this;
     return {
       as: ownCredentials(),
+      events: this.events,
+      sending: {
+        foundBytes: recoveredOf(cache).reduce((sum, { unsent }) => sum + unsent.bytes, 0),
+        unsent: () => files.unsent(),
+        resolve: (as, ino, which) => files.resolve(as, ino, which),
+        writeBack: (ino, how) => sending.writeBack(ino, how),
+        flush: (ino, how) => sending.flush(ino, how),
+      },
+      life: { unmount: (how) => session.unmount(how) },
       files: this.fileSystem,
       cache: controlledCache,
       kernel: {
@@ -255,10 +349,14 @@ export class Layers {
             mounted: this.#mounted,
             roundTripMs: this.#roundTripMs,
           },
-          state(),
+          session.state(),
         ),
     };
   }
+}
+
+function recoveredOf(cache: ImageCache | undefined): readonly RecoveredFile[] {
+  return cache?.recovered ?? [];
 }
 
 /** Not needed before the mount, so that it does not delay the first word to the server. */

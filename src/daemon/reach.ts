@@ -12,7 +12,8 @@ import type { DiskCache, DiskCacheOptions } from '../cache/disk-cache.ts';
 import { Nfs3Client } from '../nfsc/index.ts';
 import type { Log } from '../observe/log.ts';
 import { connect } from './connect.ts';
-import { logCache } from './events.ts';
+import type { EventHub } from './event-hub.ts';
+import { logCache, tellCache } from './events.ts';
 import type { MountFailure } from './mount-failure.ts';
 import type { MountPlan } from './mount-plan.ts';
 import { loadRecord, type MountRecord } from './mount-record.ts';
@@ -31,6 +32,7 @@ export interface Reached {
 export async function reach(
   plan: MountPlan,
   log: Log,
+  hub: EventHub,
   retrying: ((failure: MountFailure) => void) | undefined,
   signal: AbortSignal,
 ): Promise<Result<Reached, MountFailure>> {
@@ -40,7 +42,7 @@ export async function reach(
   let kept: { readonly cache: DiskCache; readonly record: MountRecord } | undefined;
 
   async function without(): Promise<boolean> {
-    const opened = await open(assumedServer(source, settings), plan, log);
+    const opened = await open(assumedServer(source, settings), plan, log, hub);
     if (!opened.ok || opened.value === undefined) return false;
     const record = await loadRecord(opened.value.knowledge);
     if (record === undefined) await opened.value.close();
@@ -59,7 +61,7 @@ export async function reach(
     return ok({ client: Nfs3Client.resume(options, record.known), cache, away });
   }
   const client = connected.value;
-  const cache = await open(client.server, plan, log);
+  const cache = await open(client.server, plan, log, hub);
   if (cache.ok && !signal.aborted) return ok({ client, cache: cache.value, away: undefined });
   await client.unmount();
   if (!cache.ok) return cache;
@@ -71,6 +73,7 @@ async function open(
   server: string,
   plan: MountPlan,
   log: Log,
+  hub: EventHub,
 ): Promise<Result<DiskCache | undefined, MountFailure>> {
   const { cacheDirectory, mountpoint, settings, socket, source } = plan;
   if (cacheDirectory === undefined) return ok(undefined);
@@ -87,6 +90,6 @@ async function open(
     changes: !settings.ro,
     clock: systemClock,
   };
-  const events = logCache(log);
+  const events = { ...logCache(log), ...tellCache(hub) };
   return openCache({ cacheDirectory, mountpoint, open: () => DiskCache.open(options, events) });
 }

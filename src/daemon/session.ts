@@ -6,32 +6,43 @@
  * the root, and its log lies elsewhere.
  */
 import { once } from 'node:events';
+import { assert } from '../base/assert.ts';
+import { systemClock } from '../base/clock.ts';
 import { err, ok, type Result } from '../base/result.ts';
 import { formatSource } from '../config/mount-source.ts';
 import { formatOptions, rootOnlyNotes } from '../config/parse-options.ts';
 import type { Mounted, Transport } from '../fuse/transport.ts';
 import type { Log } from '../observe/log.ts';
+import type { UnmountHow, Unmounting } from './control/controlled.ts';
 import { detachLazily } from './detach.ts';
 import { Layers } from './layers.ts';
 import { type LifeEvent, type LifeState, next } from './life.ts';
 import type { MountFailure } from './mount-failure.ts';
 import type { MountPlan } from './mount-plan.ts';
 import { readAheadKib } from './read-ahead.ts';
+import { type SignalRun, SignalRuns } from './signal-runs.ts';
 import { loadTransport } from './transports.ts';
+import { type MountToEnd, unmount } from './unmounting.ts';
 
 export interface SessionHooks {
   /** The mount waits for its server (bg): the caller need not. */
   retrying?(failure: MountFailure): void;
 }
 
-/** How a mount ended: in order, with acknowledged writes that the server never took, by a bug. */
-export type SessionEnd = 'unmounted' | 'unsettled' | 'fault';
+/**
+ * How a mount ended: in order; with writes that stay in the cache for the next mount to send; with
+ * acknowledged writes that the server never took; by a bug.
+ */
+export type SessionEnd = 'unmounted' | 'kept' | 'unsettled' | 'fault';
 
 /**
  * For how long the end may take. What was acknowledged is waited for without a limit on a hard
- * mount: a second SIGTERM gives it up.
+ * mount: a second SIGTERM ends that. What is unsent then stays in the cache; what was only on its
+ * way through (write=through) is given up.
  */
 const SETTLE_LIMIT_MS = 60_000;
+/** The same where nothing is sent any more: what is under way is all. */
+const KEEP_LIMIT_MS = 1_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
 /** For how long calls over the control socket may hold up the end. */
@@ -52,6 +63,15 @@ export class Session {
   #terminations = 0;
   #endsAs: SessionEnd = 'unmounted';
   #giveUp: MountFailure = { kind: 'interrupted' };
+  /** What is unsent when the mount ends is not sent: it stays in the cache. */
+  #keepsUnsent = false;
+  /** The next mount has the cache: it sends what is unsent. */
+  #isHandedOver = false;
+  #settled: (left: { keptBytes: number }) => void = () => undefined;
+  readonly #allSettled = new Promise<{ readonly keptBytes: number }>((done) => {
+    this.#settled = done;
+  });
+  readonly #signalRuns = new SignalRuns((kind) => this.#runForSignal(kind));
 
   /** Settles when the mount has ended and the server was told; never rejects. */
   readonly ended = new Promise<SessionEnd>((done) => {
@@ -80,8 +100,8 @@ export class Session {
 
   /**
    * Ends the mount, as SIGTERM asks: at once when nothing is open in it, else it leaves the tree
-   * and is served until the last user closes. The second time it ends whoever uses it, and whatever
-   * the server has not taken.
+   * and is served until the last user closes; then what is unsent is written back. The second time
+   * it ends whoever uses it, and what is unsent stays in the cache.
    */
   terminate(): void {
     this.#terminations += 1;
@@ -95,7 +115,7 @@ export class Session {
         return;
       case 'draining':
         // The mount may have been ended otherwise: then this is the first word to us.
-        if (this.#terminations > 1) void this.#drain(FAULT_SETTLE_LIMIT_MS);
+        if (this.#terminations > 1) this.#endNow();
         return;
       case 'starting':
       case 'serving':
@@ -126,21 +146,31 @@ export class Session {
     void this.#drain(FAULT_SETTLE_LIMIT_MS);
   }
 
-  /** SIGUSR1. Writes go through the cache: nothing is held back that fsync and close would send. */
+  /** SIGUSR1: all that is unsent is sent; the log and an event say when. */
   writeBack(): void {
-    this.#log.info('writes go through: programs write back by fsync and close', {
-      uncommittedBytes: this.#layers?.heldBytes ?? 0,
-    });
+    this.#signalRuns.ask('write-back');
   }
 
   /** SIGUSR2. When the mount is gone, the next one of this export asks for the cache by it. */
   flush(): void {
     if (this.#state !== 'draining') {
-      this.writeBack();
+      this.#signalRuns.ask('flush');
       return;
     }
-    this.#log.info('the cache is given to the next mount', { source: this.#source });
+    this.#isHandedOver = true;
+    this.#log.info('the cache is given to the next mount', {
+      source: this.#source,
+      unsentBytes: this.#layers?.unsentBytes ?? 0,
+    });
     void this.#layers?.letGo();
+  }
+
+  /** As `gvfs umount` asks. */
+  unmount(how: UnmountHow): Promise<Unmounting> {
+    const layers = this.#layers;
+    assert(layers !== undefined, 'session: to be unmounted before it is mounted');
+    const { fileSystem: files, sending } = layers;
+    return unmount({ files, sending, clock: systemClock, mount: this.#mountToEnd() }, how);
   }
 
   async #start(hooks: SessionHooks): Promise<Result<void, MountFailure>> {
@@ -163,7 +193,7 @@ export class Session {
     if (!transport.ok) {
       return err({ kind: 'kernel', mountpoint: plan.mountpoint, ...transport.error });
     }
-    await layers.listen(() => this.#state);
+    await layers.listen({ state: () => this.#state, unmount: (how) => this.unmount(how) });
     const mounted = await this.#mount(transport.value, layers);
     if (!mounted.ok) return mounted;
     layers.attach(mounted.value);
@@ -232,26 +262,72 @@ export class Session {
     if (!detached.ok) this.#log.error('cannot be unmounted', { reason: detached.error });
   }
 
+  #mountToEnd(): MountToEnd {
+    const session = this;
+    return {
+      get isDraining() {
+        return session.#state === 'draining';
+      },
+      leave: async (keepUnsent) => {
+        const before = this.#keepsUnsent;
+        this.#keepsUnsent = keepUnsent;
+        const asked = await this.#mounted?.unmount();
+        if (asked === undefined || asked.ok || asked.error.code === 'NOT_MOUNTED') {
+          return ok(undefined);
+        }
+        this.#keepsUnsent = before;
+        return err(asked.error.message);
+      },
+      abandon: (keepUnsent) => {
+        this.#keepsUnsent = keepUnsent;
+        void this.#mounted?.abandon();
+      },
+      endNow: () => this.#endNow(),
+      settled: this.#allSettled,
+    };
+  }
+
+  /** What is under way is given a moment; what is unsent stays in the cache. */
+  #endNow(): void {
+    this.#keepsUnsent = true;
+    const held = this.#layers?.heldBytes ?? 0;
+    void this.#drain(held > 0 ? FAULT_SETTLE_LIMIT_MS : KEEP_LIMIT_MS);
+  }
+
+  async #runForSignal(kind: SignalRun): Promise<void> {
+    const done = await this.#layers?.runForSignal(kind);
+    if (done === undefined) this.#log.warn('there is no mount yet', { asked: kind });
+  }
+
   /** Who still uses the mount fails, what was acknowledged is made durable, the server is told. */
   async #drain(limitMs: number): Promise<void> {
     if (this.#state !== 'draining') return;
     const layers = this.#layers;
     layers?.draining();
     await this.#mounted?.abandon();
-    // A call that hangs on the cache's disk must not hold up what was acknowledged.
-    await inTime(layers?.closeControl(), CONTROL_LIMIT_MS);
-    const closing = layers?.fileSystem.close().catch((error: unknown) => this.fault(error));
-    const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS;
+    const keepUnsent = this.#keepsUnsent;
+    const unsentBytes = layers?.unsentBytes ?? 0;
+    if (unsentBytes > 0 && !keepUnsent) {
+      this.#log.info('unsent writes are written back, SIGTERM twice keeps them', { unsentBytes });
+    }
+    const closing = layers?.close(keepUnsent).catch((error: unknown) => this.fault(error));
+    const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS && !keepUnsent;
     if (!(await inTime(closing, limitMs))) {
       const bytes = layers?.heldBytes ?? 0;
-      if (bytes > 0 && patient) {
-        this.#log.warn('acknowledged writes wait for the server, SIGTERM gives them up', { bytes });
+      const unsent = layers?.unsentBytes ?? 0;
+      if (bytes + unsent > 0 && patient) {
+        this.#log.warn('acknowledged writes wait for the server, SIGTERM gives them up', {
+          bytes,
+          unsentBytes: unsent,
+        });
         await closing;
       } else {
         this.#log.error('the server did not take everything in time', { bytes });
         if (bytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
       }
     }
+    // Once the cache is closed nobody knows any more.
+    const keptBytes = this.#isHandedOver ? 0 : (layers?.unsentBytes ?? 0);
     if (!(await inTime(layers?.letGo(), CACHE_LIMIT_MS))) {
       this.#log.error('the cache could not be written down in time', { source: this.#source });
     }
@@ -260,6 +336,13 @@ export class Session {
       this.#log.warn('the server was not told of the unmount', { reason: told.error.message });
     }
     if (this.#isEnded()) return; // another way was faster
+    if (keptBytes > 0) {
+      this.#log.warn('unsent writes stay in the cache: the next mount sends them', { keptBytes });
+      if (this.#endsAs === 'unmounted') this.#endsAs = 'kept';
+    }
+    this.#settled({ keptBytes });
+    await inTime(layers?.closeControl(), CONTROL_LIMIT_MS);
+    if (this.#isEnded()) return;
     this.#log.info('unmounted', { source: this.#source, ...layers?.totals });
     this.#enter('settled');
   }

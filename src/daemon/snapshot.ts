@@ -5,6 +5,7 @@
 
 import type { CacheFigures, DiskCache } from '../cache/disk-cache.ts';
 import { BLOCK_BYTES } from '../cache/file-io.ts';
+import { whereDurable } from '../config/combinations.ts';
 import { formatSource } from '../config/mount-source.ts';
 import { packageVersion } from '../config/version.ts';
 import type { Mounted } from '../fuse/transport.ts';
@@ -40,6 +41,8 @@ export function snapshot(sources: SnapshotSources, state: LifeState): SessionSna
     source: formatSource(plan.source),
     mountpoint: plan.mountpoint,
     session: plan.settings.session,
+    write: plan.settings.write,
+    fsync: whereDurable(plan.settings),
     readOnly: plan.settings.ro,
     state: stateNames[state],
     server: {

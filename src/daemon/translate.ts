@@ -2,6 +2,7 @@
  * The options as the user names them, in the words and units of the layers below.
  */
 import type { Amount } from '../cache/space.ts';
+import { whereDurable } from '../config/combinations.ts';
 import type { MountSource } from '../config/mount-source.ts';
 import type { Settings } from '../config/options.ts';
 import { hostAndPort, type MountOptions } from '../nfsc/index.ts';
@@ -39,6 +40,8 @@ export function vfsOptionsOf(settings: Settings, isRoot: boolean): Partial<VfsOp
     readdirplus: settings.rdirplus,
     readOnly: settings.ro,
     session: settings.session,
+    write: settings.write,
+    fsync: whereDurable(settings),
     allowOther: settings.allow_other ?? isRoot,
   };
 }

@@ -81,7 +81,7 @@ export async function fakeWorld(mountinfo = oneMount): Promise<FakeWorld> {
     },
   };
   const die = async () => {
-    service.close();
+    service.ending();
     const closing = server;
     server = undefined;
     await closing?.close();

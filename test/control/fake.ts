@@ -6,17 +6,24 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { FileHandle, Ino, Name } from '../../src/base/brand.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
 import type {
   Controlled,
   ControlledImage,
+  ControlledSending,
   Located,
   OpenFile,
   PageCounts,
   SessionSnapshot,
+  UnmountHow,
+  Unmounting,
   Warmed,
 } from '../../src/daemon/control/controlled.ts';
 import type { ImageLine } from '../../src/daemon/control/schema.ts';
+import { EventHub } from '../../src/daemon/event-hub.ts';
+import type { SendingHow, SentReport } from '../../src/daemon/sending.ts';
+import type { UnsentFile } from '../../src/daemon/unsent-files.ts';
 import { type FsError, localError } from '../../src/errors/fs-error.ts';
 
 /** A directory for one test's sockets, gone after it. */
@@ -98,12 +105,95 @@ export class FakeImage implements ControlledImage {
   }
 }
 
+/** What of a file is unsent, as the file system says it. */
+export function unsentFile(
+  path: string,
+  bytes: number,
+  more: Partial<UnsentFile> & { state?: UnsentFile['unsent']['state'] } = {},
+): UnsentFile {
+  const { state = 'dirty', ...rest } = more;
+  const ino = path === 'vm/disk.img' ? 3 : 4;
+  const unsent = { bytes, size: 8 * PAGE, mtimeNs: 1n, state, sinceMs: 0 };
+  const file = Buffer.from([ino]) as FileHandle;
+  return { ino: ino as Ino, file, path, unsent, failure: undefined, recovered: false, ...rest };
+}
+
+/** The server takes everything at once, but for what is told otherwise. */
+export class FakeSending implements ControlledSending {
+  files: UnsentFile[] = [];
+  foundBytes = 0;
+  /** Files whose bytes the server refuses. */
+  readonly refused = new Set<Ino>();
+  /** Nothing is answered before the time is up, or the caller has gone. */
+  isStuck = false;
+  readonly asked: string[] = [];
+
+  /** Another has changed a file with so many unsent bytes. */
+  inConflict(path: string, bytes: number): void {
+    this.files = [unsentFile(path, bytes, { state: 'conflict' })];
+  }
+
+  unsent(): readonly UnsentFile[] {
+    return this.files;
+  }
+
+  async resolve(_: unknown, ino: Ino, which: 'mine' | 'theirs'): Promise<Result<void, FsError>> {
+    this.asked.push(`resolve ${ino} ${which}`);
+    this.files = this.files.flatMap((file) => {
+      if (file.ino !== ino) return [file];
+      const unsent = { ...file.unsent, state: 'dirty' as const };
+      return which === 'mine' ? [{ ...file, unsent }] : [];
+    });
+    return ok(undefined);
+  }
+
+  writeBack(ino: Ino | undefined, how: SendingHow): Promise<SentReport> {
+    this.asked.push(`writeBack ${ino ?? 'all'}`);
+    return this.#send(ino, how);
+  }
+
+  flush(ino: Ino | undefined, how: SendingHow): Promise<SentReport> {
+    this.asked.push(`flush ${ino ?? 'all'}`);
+    return this.#send(ino, how);
+  }
+
+  async #send(ino: Ino | undefined, how: SendingHow): Promise<SentReport> {
+    const meant = this.files.filter((file) => ino === undefined || file.ino === ino);
+    const totalBytes = meant.reduce((sum, { unsent }) => sum + unsent.bytes, 0);
+    how.onProgress?.(0, totalBytes);
+    if (this.isStuck) {
+      const ended = await new Promise<SentReport['ended']>((done) => {
+        how.signal.addEventListener('abort', () => done('cancelled'), { once: true });
+        if (how.timeoutMs !== undefined) setTimeout(done, how.timeoutMs, 'timedOut');
+      });
+      const files = meant.length;
+      return { files, sentBytes: 0, unsentBytes: totalBytes, failed: [], ended };
+    }
+    const left = meant.filter((file) => this.refused.has(file.ino));
+    const unsentBytes = left.reduce((sum, { unsent }) => sum + unsent.bytes, 0);
+    this.files = this.files.filter((file) => !meant.includes(file) || left.includes(file));
+    const error = localError('ENOSPC', 'write', 'the server has no room');
+    return {
+      files: meant.length,
+      sentBytes: totalBytes - unsentBytes,
+      unsentBytes,
+      failed: left.map(({ path, unsent }) => ({ path, unsentBytes: unsent.bytes, error })),
+      ended: 'done',
+    };
+  }
+}
+
 /** Files: `vm/disk.img` (open, an image), `vm/old.img` (cached, not open), `vm` a directory. */
 export class FakeMount implements Controlled {
   readonly as = { uid: 0, gid: 0, groups: [] };
   readonly image = new FakeImage();
   readonly pinned = new Set<string>();
   readonly failedInodes: number[] = [];
+  readonly sending = new FakeSending();
+  readonly events = new EventHub(systemClock);
+  /** What `umount` answers; undefined: it is unmounted, with everything sent. */
+  unmounting: Partial<Unmounting> = {};
+  readonly unmountedHow: UnmountHow[] = [];
   /** The server does not answer. */
   isAway = false;
   damagedBytes = 0;
@@ -165,6 +255,15 @@ export class FakeMount implements Controlled {
     },
   };
 
+  readonly life = {
+    unmount: async (how: UnmountHow): Promise<Unmounting> => {
+      this.unmountedHow.push(how);
+      const report = await this.sending.writeBack(undefined, how);
+      const ended = { unmounted: true, inUse: [], why: undefined, droppedBytes: 0, keptBytes: 0 };
+      return { ...ended, report, ...this.unmounting };
+    },
+  };
+
   snapshot(): SessionSnapshot {
     return snapshot;
   }
@@ -211,6 +310,8 @@ export const snapshot: SessionSnapshot = {
   source: 'images.example.org:/vm',
   mountpoint: '/mnt/vm',
   session: 'exclusive',
+  write: 'back',
+  fsync: 'local',
   readOnly: false,
   state: 'serving',
   server: {

@@ -39,6 +39,11 @@ describe('the schema', () => {
       unpin: await handlers.unpin({ path }, call),
       failWaiting: await handlers.failWaiting({ path }, call),
       map: await handlers.map({ path, parts: 4 }, call),
+      writeBack: await handlers.writeBack({}, call),
+      flush: await handlers.flush({ path }, call),
+      resolve: await resolved(mount, handlers),
+      umount: await handlers.umount({ unsent: 'keep' }, call),
+      events: await handlers.events({ since: 0, follow: false }, call),
     };
     for (const [name, { result }] of Object.entries(methods)) {
       const answer = answers[name as keyof typeof answers];
@@ -59,4 +64,13 @@ describe('the schema', () => {
   });
 });
 
-const call: Call = { signal: new AbortController().signal, progress: () => undefined };
+async function resolved(mount: FakeMount, { resolve }: Service['handlers']) {
+  mount.sending.inConflict('vm/disk.img', 8192);
+  return resolve({ path: 'vm/disk.img', keep: 'theirs' }, call);
+}
+
+const call: Call = {
+  signal: new AbortController().signal,
+  progress: () => undefined,
+  event: () => undefined,
+};

@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Ino } from '../../src/base/brand.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Call, Failure } from '../../src/daemon/control/protocol.ts';
-import { ErrorCode, type Progress } from '../../src/daemon/control/schema.ts';
+import { ErrorCode, type EventLine, type Progress } from '../../src/daemon/control/schema.ts';
 import { Service } from '../../src/daemon/control/service.ts';
 import { FakeMount, PAGE } from './fake.ts';
 
@@ -124,7 +124,7 @@ describe('warm', () => {
     mount.image.isFree = false;
     await handlers.warm({ path, background: true }, call());
     await until(() => mount.image.steps.length === 1);
-    service.close();
+    service.ending();
     await until(() => mount.image.cancelled === 1);
     const [ended] = good(await handlers.status({}, call())).tasks;
     assert.deepEqual([ended?.state, ended?.message], ['failed', 'cancelled']);
@@ -252,11 +252,13 @@ function world(clock = systemClock) {
   const mount = new FakeMount();
   const service = new Service(mount, clock);
   const progress: Progress[] = [];
+  const events: EventLine[] = [];
   const call = (signal = new AbortController().signal): Call => ({
     signal,
     progress: (step) => void progress.push(step),
+    event: (event) => void events.push(event),
   });
-  return { mount, service, handlers: service.handlers, progress, call };
+  return { mount, service, handlers: service.handlers, progress, events, call };
 }
 
 function good<T>(outcome: T): Exclude<T, Failure> {

@@ -1,58 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Ino, Name } from '../../src/base/brand.ts';
-import { changesToKernel, logServer } from '../../src/daemon/events.ts';
+import type { Ino } from '../../src/base/brand.ts';
+import { EventHub } from '../../src/daemon/event-hub.ts';
+import { logServer, tellCache, tellFileSystem } from '../../src/daemon/events.ts';
+import { localError } from '../../src/errors/fs-error.ts';
 import { rpcChannels } from '../../src/nfsc/index.ts';
 import { silentLog } from '../../src/observe/log.ts';
-
-describe('changes of files', () => {
-  it('reach the kernel one at a time for each file, and the last one always', async () => {
-    const told: [number, () => void][] = [];
-    const kernel = changesToKernel();
-    kernel.changed(1 as Ino); // not mounted yet: the kernel knows nothing
-    kernel.attach({
-      invalidateInode: (ino) => new Promise((done) => told.push([ino, done])),
-      invalidateAttributes: () => Promise.resolve(),
-      invalidateEntry: () => Promise.resolve(),
-    });
-    for (const ino of [7, 7, 8, 7]) kernel.changed(ino as Ino);
-    assert.deepEqual(
-      told.map(([ino]) => ino),
-      [7, 8],
-    );
-    for (const [, done] of told.splice(0)) done();
-    await settle();
-    assert.deepEqual(
-      told.map(([ino]) => ino),
-      [7],
-    );
-    for (const [, done] of told.splice(0)) done();
-    await settle();
-    assert.equal(told.length, 0);
-    kernel.changed(7 as Ino);
-    assert.deepEqual(
-      told.map(([ino]) => ino),
-      [7],
-    );
-  });
-});
-
-describe('names that not everybody may see any more', () => {
-  it('are taken from the kernel', () => {
-    const told: string[] = [];
-    const kernel = changesToKernel();
-    kernel.revoked(7 as Ino, [Buffer.from('before') as Name]); // not mounted yet
-    kernel.attach({
-      invalidateInode: () => Promise.resolve(),
-      invalidateAttributes: () => Promise.resolve(),
-      async invalidateEntry(parent, name) {
-        told.push(`${parent} ${name}`);
-      },
-    });
-    kernel.revoked(7 as Ino, [Buffer.from('a') as Name, Buffer.from('b') as Name]);
-    assert.deepEqual(told, ['7 a', '7 b']);
-  });
-});
+import { ManualClock } from '../base/manual-clock.ts';
 
 describe('what the client tells', () => {
   it('is logged for its own server, until it is no longer wanted', () => {
@@ -74,6 +28,47 @@ describe('what the client tells', () => {
   });
 });
 
-function settle(): Promise<void> {
-  return new Promise((done) => setImmediate(done));
-}
+describe('those who follow the events', () => {
+  it('are told of files by their paths, each event with its number', () => {
+    const hub = new EventHub(new ManualClock());
+    const seen: string[] = [];
+    hub.tell('serverDown');
+    const stop = hub.subscribe(({ number, event, path, bytes, message }) => {
+      seen.push(`${number} ${event} ${path} ${bytes} ${message}`);
+    });
+    const files = tellFileSystem(hub);
+    const cache = tellCache(hub);
+    files.fileOpened(3 as Ino, 'vm/a');
+    files.dirty(3 as Ino, 'vm/a');
+    cache.writtenBack({ path: '/vm/a', bytes: 4096 });
+    cache.notSent('0f', '/vm/a', localError('ENOSPC', 'write', 'no room'));
+    files.conflict(3 as Ino, 'vm/a');
+    files.unsentDropped(3 as Ino, 'vm/a', 512);
+    stop();
+    files.clean(3 as Ino, 'vm/a');
+    assert.deepEqual(seen, [
+      '2 opened vm/a null null',
+      '3 dirty vm/a null null',
+      '4 writtenBack vm/a 4096 null',
+      '5 notSent vm/a null no room',
+      '6 conflict vm/a null null',
+      '7 notSent vm/a 512 its file is gone: dropped',
+    ]);
+    assert.deepEqual(
+      hub.since(6).map(({ number, event }) => [number, event]),
+      [
+        [7, 'notSent'],
+        [8, 'clean'],
+      ],
+    );
+  });
+
+  it('find the last thousands of them, and a gap before', () => {
+    const hub = new EventHub(new ManualClock());
+    for (let count = 0; count < 5000; count++) hub.tell('clean');
+    const kept = hub.since(0);
+    assert.equal(kept.at(-1)?.number, 5000);
+    assert.equal(kept.length, 4096);
+    assert.equal(kept[0]?.number, 5000 - 4096 + 1);
+  });
+});

@@ -5,6 +5,8 @@ import { createConnection, type Socket } from 'node:net';
 import { err, ok, type Result } from '../../base/result.ts';
 import { ANSWER_LINE_MAX, type CallError, LineReader, messageLine } from './protocol.ts';
 import {
+  type EventLine,
+  eventFields,
   type MethodName,
   methods,
   type ParamsOf,
@@ -35,6 +37,7 @@ export interface CallOptions {
   /** Asks the daemon to stop; the call's answer is still waited for. */
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly onEvent?: ((event: EventLine) => void) | undefined;
   /** How long the daemon may say nothing at all; no limit when left out. */
   readonly silenceMs?: number | undefined;
 }
@@ -56,6 +59,7 @@ type Answer = Result<unknown, CallFailure>;
 interface Pending {
   readonly settle: (answer: Answer) => void;
   readonly onProgress: CallOptions['onProgress'];
+  readonly onEvent: CallOptions['onEvent'];
 }
 
 export class ControlClient {
@@ -74,14 +78,14 @@ export class ControlClient {
   async call<M extends MethodName>(
     method: M,
     params: ParamsOf<M>,
-    { signal, onProgress, silenceMs = 0 }: CallOptions = {},
+    { signal, onProgress, onEvent, silenceMs = 0 }: CallOptions = {},
   ): Promise<Result<ResultOf<M>, CallFailure>> {
     if (this.#socket.destroyed) return err({ kind: 'gone' });
     this.#lastId += 1;
     const id = this.#lastId;
     const cancel = () => this.#socket.write(messageLine({ method: 'cancel', params: { id } }));
     const answered = new Promise<Answer>((settle) => {
-      this.#pending.set(id, { settle, onProgress });
+      this.#pending.set(id, { settle, onProgress, onEvent });
     });
     this.#socket.setTimeout(silenceMs, () => this.#failAll({ kind: 'silent' }));
     this.#socket.write(messageLine({ id, method, params }));
@@ -121,6 +125,13 @@ export class ControlClient {
     if (method === 'progress') {
       const progress = check(record('', progressFields), params, 'drop');
       if (progress.ok) this.#pending.get(progress.value.id)?.onProgress?.(progress.value);
+      return;
+    }
+    if (method === 'event') {
+      const event = check(record('', eventFields), params, 'drop');
+      if (!event.ok) return;
+      const { id: of, ...line } = event.value;
+      this.#pending.get(of)?.onEvent?.(line);
       return;
     }
     const failed = error === undefined ? undefined : callError(error);

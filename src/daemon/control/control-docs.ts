@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import {
   ErrorCode,
   errorDocs,
+  eventFields,
   fieldsOf,
   type MethodSpec,
   methods,
@@ -75,6 +76,9 @@ export function controlPage(): string {
     '## Notification `progress`',
     '',
     ...table(record('', progressFields)),
+    '## Notification `event`',
+    '',
+    ...table(record('', eventFields)),
   ].join('\n');
 }
 

@@ -7,6 +7,9 @@ import type { Credentials } from '../../base/credentials.ts';
 import type { Result } from '../../base/result.ts';
 import type { FsError } from '../../errors/fs-error.ts';
 import type { Attributes } from '../../vfs/ports.ts';
+import type { EventHub } from '../event-hub.ts';
+import type { Sending, SendingHow, SentReport } from '../sending.ts';
+import type { UnsentFiles } from '../unsent-files.ts';
 import type { ImageLine, Status } from './schema.ts';
 
 export interface Controlled {
@@ -16,6 +19,9 @@ export interface Controlled {
   /** undefined without a cache. */
   readonly cache: ControlledCache | undefined;
   readonly kernel: ControlledKernel;
+  readonly sending: ControlledSending;
+  readonly life: ControlledLife;
+  readonly events: EventHub;
   /** The session's part of `status`, as it is now. */
   snapshot(): SessionSnapshot;
 }
@@ -23,7 +29,7 @@ export interface Controlled {
 /** The rest of `Status` is the service's own. */
 export type SessionSnapshot = Omit<
   Status,
-  'protocol' | 'pid' | 'hitRatio' | 'open' | 'waiting' | 'waitingCount' | 'tasks'
+  'protocol' | 'pid' | 'hitRatio' | 'open' | 'unsent' | 'waiting' | 'waitingCount' | 'tasks'
 >;
 
 export interface ControlledFiles {
@@ -107,4 +113,35 @@ export interface ControlledKernel {
   waiting(): readonly { operation: string; ino: Ino; ageMs: number }[];
   /** Answers with EIO what waits of the inode; says how many. */
   failWaiting(ino: Ino): number;
+}
+
+/** What only this host has, and the ways to change that. */
+export interface ControlledSending
+  extends Pick<UnsentFiles, 'unsent' | 'resolve'>,
+    Pick<Sending, 'writeBack' | 'flush'> {
+  /** What an earlier daemon had left behind, when this one started. */
+  readonly foundBytes: number;
+}
+
+export interface ControlledLife {
+  /** Resolves when the mount has ended and all is written down, or when it goes on. */
+  unmount(how: UnmountHow): Promise<Unmounting>;
+}
+
+export interface UnmountHow extends SendingHow {
+  /** What becomes of what is unsent. */
+  readonly unsent: 'send' | 'keep' | 'discard';
+  /** Whoever uses it is not waited for. */
+  readonly force: boolean;
+}
+
+export interface Unmounting {
+  readonly unmounted: boolean;
+  readonly report: SentReport;
+  /** Paths of open files that keep it. */
+  readonly inUse: readonly string[];
+  /** Why it goes on, in one clause. */
+  readonly why: string | undefined;
+  readonly droppedBytes: number;
+  readonly keptBytes: number;
 }

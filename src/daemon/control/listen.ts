@@ -3,9 +3,10 @@
  *
  * It is made under another name and renamed: whoever finds it at its path can connect, and what a
  * dead daemon left there is replaced. A living one whose mount is hidden by ours, or has left the
- * tree, loses its name too: the path speaks for the mount that is seen.
+ * tree, loses its name too: the path speaks for the mount that is seen. One that goes on without a
+ * mount takes a second name for itself, by which `gvfs status --all` finds it.
  */
-import { chmodSync, lstatSync, renameSync, unlinkSync } from 'node:fs';
+import { chmodSync, linkSync, lstatSync, renameSync, unlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { err, ok, type Result } from '../../base/result.ts';
@@ -17,6 +18,11 @@ import { defaultLimits, RpcServer, type ServerEvents, type ServerLimits } from '
 import { Service } from './service.ts';
 
 export interface ControlServer {
+  /**
+   * The mount is gone and its daemon is not: calls that would hold it up are cancelled. It gets a
+   * second name beside the first one, which is that of the next mount at the same place.
+   */
+  draining(): void;
   /** Cancels what runs, hangs up, and removes the socket. */
   close(): Promise<void>;
 }
@@ -38,8 +44,12 @@ export async function listen(
   const listening = await listenWith(service.handlers, socket, events);
   if (!listening.ok) return listening;
   return ok({
+    draining() {
+      service.ending();
+      listening.value.draining();
+    },
     async close() {
-      service.close();
+      service.ending();
       await listening.value.close();
     },
   });
@@ -68,9 +78,21 @@ export async function listenWith(
     await server.close();
     return err(`${socket}: ${(error as Error).message}`);
   }
+  const second = socket.replace(/(\.sock)?$/, `.${process.pid}.sock`);
+  let hasSecond = false;
   return ok({
+    draining() {
+      if (hasSecond || inodeAt(socket) !== inode) return;
+      try {
+        linkSync(socket, second);
+        hasSecond = true;
+      } catch {
+        // It is only harder to find, should the first name be lost.
+      }
+    },
     async close() {
       if (inodeAt(socket) === inode) remove(socket);
+      if (hasSecond && inodeAt(second) === inode) remove(second);
       await server.close();
     },
   });

@@ -2,7 +2,7 @@
  * JSON-RPC 2.0 as this socket speaks it: one JSON object a line, in UTF-8. Both ends share what is
  * here: the lines, bounded, and the messages.
  */
-import type { ErrorCode, MethodName, ParamsOf, Progress, ResultOf } from './schema.ts';
+import type { ErrorCode, EventLine, MethodName, ParamsOf, Progress, ResultOf } from './schema.ts';
 
 export type RequestId = number | string;
 
@@ -19,6 +19,8 @@ export interface Call {
   /** Aborted when the client cancels or goes away, and when the server closes. */
   readonly signal: AbortSignal;
   progress(progress: Progress): void;
+  /** Of `events`: all of them reach a client that reads, and one that does not is hung up. */
+  event(event: EventLine): void;
 }
 
 export type Outcome<M extends MethodName> = ResultOf<M> | Failure;

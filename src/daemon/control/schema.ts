@@ -50,6 +50,8 @@ export const ErrorCode = {
   ending: 6,
   /** It is in use, or pinned, so that this cannot be done now. */
   held: 7,
+  /** Nothing of it is unsent, or in conflict. */
+  nothingUnsent: 8,
 } as const;
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 
@@ -68,6 +70,7 @@ export const errorDocs: Record<keyof typeof ErrorCode, string> = {
   io: 'the server or the disk of the cache failed: `data.errno` says how',
   ending: 'the mount is ending',
   held: 'it is in use or pinned, so that this cannot be done now',
+  nothingUnsent: 'there is no conflict to resolve',
 };
 
 /** One method: what it wants, what it answers, and whether it tells how far it is. */
@@ -77,6 +80,8 @@ export interface MethodSpec {
   readonly result: RecordShape;
   /** A long call: it may be cancelled, and sends `progress` notifications. */
   readonly long?: true;
+  /** It sends `event` notifications until it is cancelled. */
+  readonly tells?: true;
 }
 
 const none = record('', {});
@@ -115,21 +120,52 @@ const imageLine = record('one image of the cache', {
   lastUsedMs: integer('when it was last used, in ms since 1970; 0 when not known'),
   state: choice(
     '`settled`: kept across mounts; `writing`: written to, kept once the server has it all; ' +
-      '`damaged`: not to be believed',
-    ['settled', 'writing', 'damaged'],
+      '`sending`: what was written is on its way; `damaged`: not to be believed',
+    ['settled', 'writing', 'sending', 'damaged'],
   ),
   why: nullable(text('of a damaged one: why, in one clause')),
 });
 
 const task = record('a long call', {
   id: integer('its number'),
-  kind: choice('what it does', ['warm', 'verify']),
+  kind: choice('what it does', ['warm', 'verify', 'writeBack', 'flush', 'umount']),
   path: text('of which file'),
   doneBytes: integer('how far it is'),
   totalBytes: integer('of how much'),
   state: choice('how it is', ['running', 'done', 'failed']),
   message: nullable(text('why it failed')),
 });
+
+const unsentFile = record('', {
+  path: text('which'),
+  id: text('its directory in the cache'),
+  bytes: integer('how much; 0 where only the size or the times are unsent'),
+  state: choice(
+    '`conflict`: another has changed it at the server, and it is for `resolve` to say what counts',
+    ['dirty', 'sending', 'conflict'],
+  ),
+  ageMs: number('for how long the oldest of it has been written'),
+  recovered: flag('whether an earlier daemon had left it behind'),
+  failure: nullable(text('why it could not be sent the last time')),
+});
+
+const sent = {
+  files: integer('files of which something was unsent'),
+  sentBytes: integer('sent by now'),
+  unsentBytes: integer('of what was to be sent, still only here'),
+  timedOut: flag('whether the time was up; what is being sent goes on'),
+  failed: list(
+    'what could not be sent: it stays here',
+    record('', {
+      path: text('which file; `""`: of the mount as a whole'),
+      unsentBytes: integer('how much of it is only here'),
+      errno: text("the error's name"),
+      why: text('why'),
+    }),
+  ),
+};
+
+const timeoutMs = optional(integer('how long to wait at most; without a limit when left out'));
 
 const status = record('', {
   protocol: integer('the version of this schema'),
@@ -139,6 +175,8 @@ const status = record('', {
   source: text('what is mounted, as server:/export'),
   mountpoint: text('where'),
   session: choice('who else writes', ['shared', 'exclusive', 'readonly']),
+  write: choice('where writes go', ['through', 'back', 'deferred']),
+  fsync: choice('where a write is durable when fsync returns', ['local', 'server']),
   readOnly: flag('whether the mount is read-only'),
   state: choice('whether it is still in the tree', ['serving', 'leaving', 'draining']),
   server: record('the server and the way to it', {
@@ -182,6 +220,14 @@ const status = record('', {
       why: nullable(text('why not passthrough')),
     }),
   ),
+  unsent: record('what only this host has', {
+    bytes: integer('of all files'),
+    files: integer('how many files'),
+    ageMs: nullable(number('for how long the oldest of it has been written')),
+    recoveredBytes: integer('of these, left behind by an earlier daemon'),
+    foundBytes: integer('what an earlier daemon had left behind, when this one started'),
+    list: list('the files, the oldest first, at most 100', unsentFile),
+  }),
   waiting: list(
     'requests of programs that wait, the oldest first, at most 100',
     record('', {
@@ -308,6 +354,72 @@ export const methods = {
       waitElsewhere: integer('how many wait still: of other files, or came meanwhile'),
     }),
   },
+  writeBack: {
+    doc:
+      'Sends what is unsent of a file, or of all, and makes it durable at the server; what programs ' +
+      'have changed in mapped memory until now, too. Its answer comes when that is done.',
+    params: record('', { path: imageOrAll, timeoutMs }),
+    result: record('', sent),
+    long: true,
+  },
+  flush: {
+    doc:
+      'Writes back, and then believes nothing of a file, or of all, that the server was not asked ' +
+      'for again, in any session; the kernel forgets its pages. For what is changed elsewhere next.',
+    params: record('', { path: imageOrAll, timeoutMs }),
+    result: record('', sent),
+    long: true,
+  },
+  resolve: {
+    doc: 'Ends a conflict: what is here is sent, or is dropped for what the server has.',
+    params: record('', {
+      path: image,
+      keep: choice('whose bytes count from now on', ['mine', 'theirs']),
+      timeoutMs,
+    }),
+    result: record('', { ...sent, droppedBytes: integer('dropped, of ours') }),
+    long: true,
+  },
+  umount: {
+    doc:
+      'Refuses new opens, writes back, and ends the mount. Its answer comes when all is written ' +
+      'down, or when it cannot be done: then the mount goes on as before.',
+    params: record('', {
+      unsent: optional(
+        choice('what becomes of what is unsent: it is sent (when left out), kept, or dropped', [
+          'send',
+          'keep',
+          'discard',
+        ]),
+      ),
+      force: optional(
+        flag('end it whoever uses it; what is not sent in time (10 s when not given) is kept'),
+      ),
+      timeoutMs,
+    }),
+    result: record('', {
+      ...sent,
+      unmounted: flag('whether the mount has ended'),
+      inUse: list('files that are open and keep it from ending', text('their paths')),
+      why: nullable(text('why it has not, in one clause')),
+      droppedBytes: integer('unsent bytes that were dropped, as asked'),
+      keptBytes: integer('unsent bytes that stay in the cache for the next mount'),
+    }),
+    long: true,
+  },
+  events: {
+    doc:
+      'Tells what happens on the mount, as notifications `event`, until it is cancelled: at once ' +
+      'the events that are kept of those asked for, then each as it comes. A gap in the numbers ' +
+      'is what is not kept any more.',
+    params: record('', {
+      since: optional(integer('the events with greater numbers; when left out, those from now on')),
+      follow: optional(flag('false: only those that are kept')),
+    }),
+    result: record('', { last: integer('the number of the last event') }),
+    long: true,
+    tells: true,
+  },
   map: {
     doc: "A picture of a file's pages, in equal parts.",
     params: record('', {
@@ -356,6 +468,38 @@ export interface Progress {
   readonly doneBytes: number;
   readonly totalBytes: number;
 }
+
+/** The fields of `event`, which `events` sends. */
+export const eventFields = {
+  id: integer('the id of the request'),
+  number: integer('one more each time, from 1, as long as the daemon lives'),
+  atMs: integer('when, in ms since 1970'),
+  event: choice(
+    '`opened`, `closed`: by the first and the last program; `dirty`: something of it is unsent; ' +
+      '`clean`: nothing is any more; `writtenBack`: so much is durable at the server; `notSent`: ' +
+      'it could not be sent, and is tried again; `conflict`: another has changed it, nothing is ' +
+      'sent; `changedUnderDirty`: the same where that is no conflict (`session=shared`); ' +
+      '`serverDown`, `serverUp`: it stopped, or started answering; `completed`: what a signal asked',
+    [
+      'opened',
+      'closed',
+      'dirty',
+      'clean',
+      'writtenBack',
+      'notSent',
+      'conflict',
+      'changedUnderDirty',
+      'serverDown',
+      'serverUp',
+      'completed',
+    ],
+  ),
+  path: nullable(text('of which file')),
+  bytes: nullable(integer('how much')),
+  message: nullable(text('what more there is to say')),
+} as const satisfies Fields;
+
+export type EventLine = Omit<TypeOf<RecordShape<typeof eventFields>>, 'id'>;
 
 export function isMethod(name: string): name is MethodName {
   return Object.hasOwn(methods, name);

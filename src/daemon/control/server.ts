@@ -224,7 +224,10 @@ class Client {
   async #run<M extends MethodName>(id: RequestId, method: M, params: ParamsOf<M>): Promise<void> {
     const cancel = new AbortController();
     this.#calls.set(id, { cancel });
-    const call = { signal: cancel.signal, progress: this.#progressOf(id) };
+    const event = (line: object) => {
+      this.#send(messageLine({ method: 'event', params: { id, ...line } }));
+    };
+    const call = { signal: cancel.signal, progress: this.#progressOf(id), event };
     const outcome = await this.#outcome(method, params, call);
     if (outcome instanceof Failure) this.#fail(id, outcome.error);
     else this.#send(messageLine({ id, result: outcome }));
