@@ -6,7 +6,7 @@ import {
   type ControlClient,
   connectTo,
 } from '../../src/daemon/control/client.ts';
-import type { ResultOf } from '../../src/daemon/control/schema.ts';
+import type { ResultOf, Status } from '../../src/daemon/control/schema.ts';
 import { socketPath } from '../../src/daemon/control/socket-path.ts';
 import type { Mount } from '../mount/mount-fixture.ts';
 
@@ -30,6 +30,27 @@ export class Control {
 
   async flush(name = ''): Promise<void> {
     assertSent(await this.#client.call('flush', name === '' ? {} : { path: name }));
+  }
+
+  /** What could not be sent, by path, and why; what it says must be the whole truth. */
+  async writeBackInVain(name: string): Promise<string> {
+    const answer = await this.#client.call('writeBack', { path: name });
+    assert.ok(answer.ok, JSON.stringify(answer));
+    const [failed, ...others] = answer.value.failed;
+    assert.ok(failed !== undefined && others.length === 0, JSON.stringify(answer.value));
+    assert.equal(failed.path, name);
+    assert.ok(answer.value.unsentBytes > 0);
+    return failed.errno;
+  }
+
+  async resolve(name: string, keep: 'mine' | 'theirs'): Promise<void> {
+    assertSent(await this.#client.call('resolve', { path: name, keep }));
+  }
+
+  async unsent(): Promise<Status['unsent']> {
+    const status = await this.#client.call('status', {});
+    assert.ok(status.ok, JSON.stringify(status));
+    return status.value.unsent;
   }
 
   close(): void {

@@ -1,11 +1,9 @@
 /** Two hosts, that is two daemons with a cache each, and one image that both of them write to. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { cacheDirectory } from '../mount/cache-directory.ts';
-import { type Child, PYTHON } from '../mount/children.ts';
 import { type Mount, mountExport } from '../mount/mount-fixture.ts';
+import { Actor } from './actor.ts';
 import { Control } from './control.ts';
 import { cellsOf, untouched } from './journal.ts';
 import { chances, type Image, type WrittenExport, withWrittenExport } from './written-export.ts';
@@ -13,37 +11,10 @@ import { chances, type Image, type WrittenExport, withWrittenExport } from './wr
 const IMAGE_BYTES = 1 << 20;
 const TAG = 0x2057_1e5d;
 
-/** Writes, cuts and sums up a file as it is told; keeps it open or opens it anew for each. */
-const ACTOR = `import base64, hashlib, os, sys
-path = sys.argv[1]
-held = None
-print('running', flush=True)
-for line in sys.stdin:
-    what, *words = line.split()
-    if what == 'hold': held = os.open(path, os.O_RDWR)
-    if what == 'leave':
-        os.close(held)
-        held = None
-    fd = os.open(path, os.O_RDWR) if held is None else held
-    answer = 'done'
-    if what == 'write':
-        piece = base64.b64decode(words[1])
-        assert os.pwrite(fd, piece, int(words[0])) == len(piece)
-    if what == 'cut': os.ftruncate(fd, int(words[0]))
-    if what == 'sync': os.fsync(fd)
-    if what == 'sum':
-        digest, at = hashlib.sha256(), 0
-        while piece := os.pread(fd, 1 << 20, at):
-            digest.update(piece)
-            at += len(piece)
-        answer = digest.hexdigest()
-    if held is None: os.close(fd)
-    print(answer, flush=True)`;
-
 /** A host: its mount, its program on the image, and its middleware. */
 export interface Host {
   readonly mount: Mount;
-  readonly actor: Child;
+  readonly actor: Actor;
   readonly control: Control;
 }
 
@@ -61,19 +32,14 @@ export async function withTwoHosts(
     const controls: Control[] = [];
     try {
       const host = async (mount: Mount): Promise<Host> => {
-        const args = ['-c', ACTOR, join(mount.mountpoint, image.name)];
-        const actor = await mount.children.start(PYTHON, args, { interactive: true });
-        await actor.says('running');
+        const actor = await Actor.on(mount, image.name);
         const control = await Control.of(mount);
         controls.push(control);
         return { mount, actor, control };
       };
       const hosts = [await host(mounts[0]), await host(mounts[1])] as const;
       await body(hosts, image, written);
-      for (const { actor } of hosts) {
-        actor.endInput();
-        await actor.succeed();
-      }
+      for (const { actor } of hosts) await actor.end();
     } finally {
       for (const control of controls) control.close();
       try {
@@ -97,13 +63,13 @@ export class Expected {
   }
 
   /** Lets the actor write some pieces, within pages or over several of them. */
-  async change(actor: Child, cuts: boolean): Promise<void> {
+  async change(actor: Actor, cuts: boolean): Promise<void> {
     const chance = this.#chance;
     for (let count = 1 + Math.floor(4 * chance()); count > 0; count -= 1) {
       this.#sequence += 1;
       if (cuts && chance() < 0.05) {
         const size = Math.floor(IMAGE_BYTES * (0.5 + 0.5 * chance()));
-        await actor.ask(`cut ${size}`);
+        assert.equal(await actor.cut(size), 'done');
         this.#resize(size);
         continue;
       }
@@ -113,17 +79,16 @@ export class Expected {
     }
   }
 
-  async write(actor: Child, offset: number, length: number): Promise<void> {
+  async write(actor: Actor, offset: number, length: number): Promise<void> {
     this.#sequence += 1;
     const piece = cellsOf(TAG, this.#sequence, offset, length);
-    await actor.ask(`write ${offset} ${piece.toString('base64')}`);
+    assert.equal(await actor.write(offset, piece), 'done');
     if (offset + length > this.bytes.length) this.#resize(offset + length);
     piece.copy(this.bytes, offset);
   }
 
-  async assertSeenBy(actor: Child, when: string): Promise<void> {
-    const sum = createHash('sha256').update(this.bytes).digest('hex');
-    assert.equal(await actor.ask('sum'), sum, when);
+  async assertSeenBy(actor: Actor, when: string): Promise<void> {
+    assert.ok(await actor.sees(this.bytes), when);
   }
 
   assertAtServer(image: Image, when: string): void {
@@ -149,13 +114,13 @@ export async function handOvers(turns: number, seed: number, write: string): Pro
       const when = `turn ${turn}, seed ${seed}`;
       const [one, other] = turn % 2 === 0 ? hosts : ([hosts[1], hosts[0]] as const);
       const holds = chance() < 0.3;
-      if (holds) await other.actor.ask('hold');
+      if (holds) await other.actor.hold();
       await expected.change(one.actor, true);
       await one.control.flush(image.name);
       expected.assertAtServer(image, when);
       await other.control.flush(image.name);
       await expected.assertSeenBy(other.actor, when);
-      if (holds) await other.actor.ask('leave');
+      if (holds) assert.equal(await other.actor.leave(), 'done');
     }
   });
 }

@@ -31,16 +31,16 @@ describe('two hosts with one image, in shared sessions', () => {
         const chance = chances(10);
         const expected = new Expected(image, chance);
         for (let turn = 0; turn < 5; turn += 1) {
-          for (const { actor } of hosts) await actor.ask('hold');
+          for (const { actor } of hosts) await actor.hold();
           for (let count = 0; count < 20; count += 1) {
             const who = chance() < 0.5 ? 0 : 1;
             const page = 2 * Math.floor((chance() * PAGES) / 2) + who;
             const from = chance() < 0.5 ? 0 : Math.floor(chance() * 2000);
             const length = from === 0 ? PAGE_BYTES : 1 + Math.floor(chance() * 2000);
             await expected.write(hosts[who].actor, page * PAGE_BYTES + from, length);
-            if (chance() < 0.2) await hosts[who].actor.ask('sync');
+            if (chance() < 0.2) await hosts[who].actor.sync();
           }
-          for (const { actor } of hosts) await actor.ask('leave');
+          for (const { actor } of hosts) await actor.leave();
           expected.assertAtServer(image, `turn ${turn}`);
           // Whose change it was nobody can tell: so each is told to believe nothing.
           for (const { control } of hosts) await control.flush(image.name);
