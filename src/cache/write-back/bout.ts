@@ -239,7 +239,8 @@ export class Bout {
       this.#putBack(run);
       this.#fail(written.error);
     } else if (written.value === 'stable') {
-      await this.#settle([run]);
+      // Not waited for: who holds the image back waits for the WRITE alone.
+      void this.#settle([run]);
     } else if (written.value === 'mixed') {
       this.#lose(run);
     } else {
