@@ -110,6 +110,21 @@ describe('write-back of an image', () => {
     assert.equal(image.sending.countOf('write'), 100);
   });
 
+  it('sends again a run of which a restarted server has lost the first half', async () => {
+    const world = new World();
+    const image = world.image();
+    world.write(image, 0, 8, 1);
+    let writes = 0;
+    image.sending.fate = ({ name }) => {
+      if (name !== 'write') return {};
+      if (++writes === 2) image.sending.restart();
+      return { shortBytes: 4 * PAGE_BYTES };
+    };
+    assert.ok((await world.writeBack(image)).ok);
+    assert.equal(writes, 4);
+    assertSent(image);
+  });
+
   it('gives up on a server whose verifier changes with every answer', async () => {
     const world = new World();
     const image = world.image();

@@ -160,7 +160,10 @@ export class PaperImage implements DirtyImage {
 
   async settle(runs: readonly SendingRun[]): Promise<void> {
     this.#touched();
-    for (const run of runs) assert.ok(this.#taken.has(run), 'settle of a run that is not taken');
+    for (const run of runs) {
+      assert.ok(this.#taken.has(run), 'settle of a run that is not taken');
+      this.#assertDurable(run);
+    }
     await this.#moment();
     for (const run of runs) {
       this.#taken.delete(run);
@@ -201,6 +204,18 @@ export class PaperImage implements DirtyImage {
   failed(error: FsError): void {
     this.#touched();
     this.failures.push(error);
+  }
+
+  /** C5 */
+  #assertDurable({ range }: SendingRun): void {
+    const { sending } = this;
+    for (let page = range.start; page < range.end; page++) {
+      if (this.#pages[page] !== 'sending') continue;
+      const bytes = this.#content.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
+      const end = Math.min(bytes.length, this.#size - page * PAGE_BYTES);
+      const found = sending.durablePage(page).subarray(0, end);
+      assert.ok(found.equals(bytes.subarray(0, end)), `page ${page} is not durable`);
+    }
   }
 
   #touched(): void {
