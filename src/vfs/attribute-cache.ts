@@ -353,10 +353,11 @@ export class AttributeCache {
     effect: ChangeEffect,
   ): void {
     const { keeps } = effect;
-    const isNewer = after.ctimeNs > known.ctimeNs;
+    // Within one tick of its clock what is known may be older, though its ctime is as new.
+    const isAsNew = after.ctimeNs >= known.ctimeNs;
     const mayWriteMore = keeps === undefined && effect.size === undefined;
     const size = effect.size ?? (mayWriteMore ? Math.max(after.size, known.size) : known.size);
-    if (isNewer || (keeps !== undefined && after.ctimeNs === known.ctimeNs)) {
+    if (isAsNew) {
       const isMtimeOlder = keeps === 'size and mtime' && after.mtimeNs < known.mtimeNs;
       const mtimeNs = isMtimeOlder ? known.mtimeNs : after.mtimeNs;
       this.#learn(state, { ...after, size, mtimeNs }, change, false);

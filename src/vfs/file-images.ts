@@ -59,8 +59,8 @@ export class FileImages {
   readonly #cache: ImageCache;
   readonly #backing: Backing | undefined;
   readonly #open = new Set<FileImage>();
-  /** The session ends: none is opened any more. */
-  #isClosed = false;
+  /** The session ends: none is opened any more, but to send what was left behind; then none. */
+  #ending: 'not' | 'soon' | 'now' = 'not';
 
   constructor(state: MountState, cache: ImageCache, backing: Backing | undefined) {
     this.#state = state;
@@ -100,7 +100,9 @@ export class FileImages {
     const { image, superseded, attributes } = inode;
     if (attributes.known?.type !== 'regular') return false;
     if (image !== undefined) return true;
-    if (superseded || this.#isClosed || !this.#state.unsentFiles.mayOpen(inode)) return false;
+    if (superseded || this.#ending === 'now') return false;
+    if (this.#ending === 'soon' && inode.recovered === undefined) return false;
+    if (!this.#state.unsentFiles.mayOpen(inode)) return false;
     // What is kept would be dropped for what nobody can say while the server is away.
     return !this.#state.isAway || this.#state.attributes.isCertain(attributes);
   }
@@ -117,13 +119,13 @@ export class FileImages {
 
   /** The session ends: whatever is left is settled and closed. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#ending = 'now';
     await Promise.all(this.all().map((image) => image.end()));
   }
 
   /** The session is about to end: what needs nothing of the server is closed before what does. */
   async closeSettled(): Promise<void> {
-    this.#isClosed = true;
+    this.#ending = 'soon';
     await Promise.all(this.all().flatMap((image) => (image.isSettled ? [image.end()] : [])));
   }
 }

@@ -116,16 +116,17 @@ export class Sending implements ImageSending {
     if (this.isGone) return this.#gone();
     const now = await this.#now(as);
     if (!now.ok) return now;
-    // What was set since the caller looked is in there.
+    // What was set since the caller looked is in there; cut off altogether, there is nothing to set.
     const { unsent } = this.#image;
-    const size = Math.min(local.size, unsent?.size ?? local.size);
+    if (unsent === undefined) return ok(undefined);
+    const size = Math.min(local.size, unsent.size);
     if (now.value.size < size) {
       const grown = await this.#set(as, { size });
       if (!grown.ok) return grown;
     }
-    const mtime = unsent?.mtimeNs ?? local.mtimeNs;
-    if (this.#inode.attributes.known?.mtimeNs === mtime) return ok(undefined);
-    const timed = await this.#set(as, { mtime });
+    // Set even where it is known to be so: a WRITE within the same tick of the server's clock may
+    // have moved it unseen.
+    const timed = await this.#set(as, { mtime: unsent.mtimeNs });
     // Who may write a file need not own it: then the server's time is as good as it gets.
     return timed.ok || isRefusal(timed.error) ? ok(undefined) : timed;
   }

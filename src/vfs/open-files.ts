@@ -436,6 +436,8 @@ async function settleHandle(
   const loss = inode.writes?.loss;
   const untold = loss !== undefined && loss.serial > file.lossSeen ? loss.error : undefined;
   file.lossSeen = state.writes.now();
+  // What an earlier daemon left of it counts, too.
+  if (inode.recovered !== undefined && unsent !== 'nothing') await imageOf(state, file);
   const local = inode.image?.local;
   const settled = (await settleUnsent(local, unsent)) ?? ok(undefined);
   const failure = local?.unsent === undefined ? undefined : local.failure;
