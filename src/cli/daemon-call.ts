@@ -13,6 +13,7 @@ import {
 } from '../daemon/control/reach.ts';
 import {
   ErrorCode,
+  type EventLine,
   type MethodName,
   type ParamsOf,
   type Progress,
@@ -30,7 +31,10 @@ export interface Daemon extends Reached {
 /** How long a daemon may think about what it has at hand. */
 const ANSWER_LIMIT_MS = 30_000;
 /** What takes as long as it takes. */
-const patient: ReadonlySet<MethodName> = new Set(['warm', 'verify', 'evict', 'images']);
+const patient: ReadonlySet<MethodName> = new Set([
+  ...(['warm', 'verify', 'evict', 'images'] as const),
+  ...(['writeBack', 'flush', 'resolve', 'umount', 'events'] as const),
+]);
 
 /** The daemon of a path, whose connection is the caller's to close. */
 export async function daemonOf(shell: Shell, typed: string): Promise<Result<Daemon, GvfsError>> {
@@ -73,12 +77,16 @@ export interface Detached extends Daemon {
   readonly status: Status;
 }
 
-/** Those that answer. The connections are the caller's to close. */
+/**
+ * Those that answer, each once, though it may have a second name. The connections are the caller's
+ * to close.
+ */
 export async function detachedHere(shell: Shell): Promise<Detached[]> {
   const found: Detached[] = [];
   for (const client of await detachedDaemons(shell.mounts)) {
     const status = await client.call('status', {}, { silenceMs: ANSWER_LIMIT_MS });
-    if (!status.ok) {
+    const isKnown = found.some((one) => status.ok && one.status.pid === status.value.pid);
+    if (!status.ok || isKnown) {
       client.close(); // it ended meanwhile
       continue;
     }
@@ -115,12 +123,14 @@ export async function call<M extends MethodName>(
   method: M,
   params: ParamsOf<M>,
   onProgress?: (progress: Progress) => void,
+  onEvent?: (event: EventLine) => void,
 ): Promise<Result<ResultOf<M>, GvfsError>> {
   const interrupted = new AbortController();
   const release = shell.onInterrupt(() => interrupted.abort());
   const answer = await client.call(method, params, {
     signal: interrupted.signal,
     onProgress,
+    onEvent,
     silenceMs: patient.has(method) ? undefined : ANSWER_LIMIT_MS,
   });
   release();

@@ -17,13 +17,16 @@ import {
   verify,
   verifyHelp,
 } from './cache-command.ts';
+import { events, eventsHelp } from './events-command.ts';
 import { exportsHelp, printExports, sayExports } from './exports-command.ts';
 import { failWaiting, failWaitingHelp } from './fail-waiting-command.ts';
 import { complain, type GvfsStatus, usage } from './gvfs-errors.ts';
 import { map, mapHelp, parseWidth } from './map-command.ts';
 import type { ExitStatus, UsageError } from './mount-errors.ts';
+import { flushHelp, resolve, resolveHelp, send, writeBackHelp } from './sending-command.ts';
 import type { Shell } from './shell.ts';
 import { statusHelp, statusOfAll, statusOfOne } from './status-command.ts';
+import { umount, umountHelp } from './umount-command.ts';
 import { warm, warmHelp } from './warm-command.ts';
 
 /** Runs one command; `args` are those after the program's name. Returns the exit status. */
@@ -41,6 +44,9 @@ export async function runGvfs(args: readonly string[], shell: Shell): Promise<nu
   addCache(gvfs, shell, run);
   addMap(gvfs, shell, run);
   addFailWaiting(gvfs, shell, run);
+  addSending(gvfs, shell, run);
+  addUmount(gvfs, shell, run);
+  addEvents(gvfs, shell, run);
   addExports(gvfs, shell, run);
   try {
     await gvfs.parseAsync(withHelp(args, gvfs), { from: 'user' });
@@ -181,6 +187,94 @@ function addFailWaiting(gvfs: Program, shell: Shell, run: Run): void {
     .action((path, { json = false }) => run.end(failWaiting(shell, path, json)));
 }
 
+const timeoutFlag = ['--timeout <seconds>', 'how long to wait at most'] as const;
+
+function addSending(gvfs: Program, shell: Shell, run: Run): void {
+  for (const [name, verb, description, help] of [
+    [
+      'write-back',
+      'writeBack',
+      'Sends what is unsent, and returns when it is there.',
+      writeBackHelp,
+    ],
+    ['flush', 'flush', 'Writes back, then believes nothing that is known.', flushHelp],
+  ] as const) {
+    gvfs
+      .command(name)
+      .description(description)
+      .argument('[path...]', 'files in a mount, or mountpoints; every mount when left out')
+      .option(...timeoutFlag)
+      .option(...jsonFlag)
+      .addHelpText('after', help)
+      .action((paths, { timeout, json = false }) =>
+        run.end(send(shell, verb, { paths, json, timeoutMs: timeoutOf(timeout) })),
+      );
+  }
+  gvfs
+    .command('resolve')
+    .description('Says what counts of a file that another has changed, too.')
+    .argument('<path>', 'a file in a mount, or its id')
+    .option('--mine', 'what is here is sent')
+    .option('--theirs', 'what is here and was not sent is dropped')
+    .option(...timeoutFlag)
+    .option(...jsonFlag)
+    .addHelpText('after', resolveHelp)
+    .action((path, { mine = false, theirs = false, timeout, json = false }) => {
+      if (mine === theirs)
+        throw misuse('whose bytes count is to be said', 'say --mine or --theirs');
+      const how = { json, timeoutMs: timeoutOf(timeout) };
+      return run.end(resolve(shell, path, mine ? 'mine' : 'theirs', how));
+    });
+}
+
+function addUmount(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('umount')
+    .alias('unmount')
+    .description('Writes back what is unsent, then unmounts.')
+    .argument('<mountpoint>', 'where it is mounted')
+    .option('--keep-dirty', 'send nothing: what is unsent stays in the cache')
+    .option('--discard', 'drop what is unsent')
+    .option('--force', 'end it whoever uses it')
+    .option(...timeoutFlag)
+    .option(...jsonFlag)
+    .addHelpText('after', umountHelp)
+    .action((mountpoint, { keepDirty = false, discard = false, force = false, ...how }) => {
+      if (keepDirty && discard) throw misuse('--keep-dirty and --discard contradict');
+      const unsent = keepDirty ? 'keep' : discard ? 'discard' : 'send';
+      const { json = false, timeout } = how;
+      const timeoutMs = timeoutOf(timeout);
+      return run.end(umount(shell, { mountpoint, unsent, force, json, timeoutMs }));
+    });
+}
+
+function addEvents(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('events')
+    .description('Prints what happens on a mount, a line of JSON each.')
+    .argument('[path]', 'anything in the mount')
+    .option('--follow', 'go on with what happens')
+    .option('--since <number>', 'what comes after this number')
+    .addHelpText('after', eventsHelp)
+    .action((path, { follow = false, since: text }) => {
+      const since = text === undefined ? undefined : Number(text);
+      if (since !== undefined && !(/^\d{1,15}$/.test(text ?? '') && Number.isSafeInteger(since))) {
+        throw misuse(`"--since ${text}" is not possible`, 'use the number of an event, or 0');
+      }
+      return run.end(events(shell, { path, follow, since }));
+    });
+}
+
+/** In ms, of whole or decimal seconds. */
+function timeoutOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = /^\d{1,9}(\.\d{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isNaN(seconds)) {
+    throw misuse(`"--timeout ${text}" is not possible`, 'use seconds, as 30 or 0.5');
+  }
+  return Math.round(seconds * 1000);
+}
+
 function addExports(gvfs: Program, shell: Shell, run: Run): void {
   gvfs
     .command('exports')
@@ -204,8 +298,6 @@ function misuse(what: string, toDo = ''): CommanderError {
 /** What is not done by this command, and what does it. */
 const otherCommands: ReadonlyMap<string, string> = new Map([
   ['mount', 'gvfs-mount SERVER:/EXPORT DIRECTORY'],
-  ['umount', 'fusermount3 -u DIRECTORY'],
-  ['unmount', 'fusermount3 -u DIRECTORY'],
 ]);
 
 interface Known {

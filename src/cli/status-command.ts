@@ -21,7 +21,8 @@ import { type MountRow, mountsText, statusText } from './status-text.ts';
 export const statusHelp = `
 Without PATH: the mount that you stand in, else the only one there is. PATH is anything in a mount;
 only its name is used, the mount itself is not touched. --all has a line a mount, and daemons
-whose mount has left the tree while files are open there; with --verbose all of each.
+whose mount has left the tree while files are open there, or is gone while they still send; with
+--verbose all of each.
 
 Examples:
   gvfs status

@@ -20,6 +20,7 @@ const right = (title: string): Column => ({ title, align: 'right' });
 export function statusText(status: Status, verbose: boolean): string {
   const tables = [
     tableLines(openColumns, status.open.map(openRow), '  '),
+    tableLines(unsentColumns, status.unsent.list.map(unsentRow), '  '),
     tableLines(waitingColumns, status.waiting.map(waitingRow), '  '),
     tableLines(taskColumns, status.tasks.map(taskRow), '  '),
     ...(verbose
@@ -63,14 +64,15 @@ export function mountsText(mounts: readonly MountRow[]): string {
 const states: Record<Status['state'], string> = {
   serving: 'serving',
   leaving: 'not in the tree, waits for open files',
-  draining: 'ends',
+  draining: 'unmounted, still sends',
 };
 
-function briefly({ server, cache, open, waitingCount, pid }: Status): string[] {
+function briefly({ server, cache, open, unsent, waitingCount, pid }: Status): string[] {
   return [
     server.state === 'up' ? 'up' : 'away',
     cache === null ? 'none' : bytesText(cache.allocatedBytes),
     String(open.length),
+    unsent.files === 0 ? '-' : bytesText(unsent.bytes),
     String(waitingCount),
     String(pid),
   ];
@@ -84,6 +86,7 @@ function heads(status: Status): [name: string, text: string][] {
     ['server', server(status.server)],
     ...cache(status.cache),
     ['reads', reads(status)],
+    ...writes(status),
     ['waiting', waiting(status)],
     ['loop', loop(status.eventLoop)],
   ];
@@ -138,6 +141,28 @@ function reads({ bytes, hitRatio }: Status): string {
   return `${percentText(hitRatio, 1)} from here: ${here}; server ${bytesText(bytes.server)}`;
 }
 
+/** Where nothing waits here on purpose there is a line only for what does all the same. */
+function writes({ write, fsync, unsent }: Status): [string, string][] {
+  const { bytes, files, ageMs, recoveredBytes } = unsent;
+  if (write === 'through' && files === 0) return [];
+  const failed = unsent.list.filter(
+    ({ failure, state }) => failure !== null && state !== 'conflict',
+  );
+  const conflicts = unsent.list.filter(({ state }) => state === 'conflict');
+  const what =
+    files === 0
+      ? ['nothing unsent']
+      : [
+          `${bytesText(bytes)} of ${countText(files, 'file')} unsent`,
+          ...(ageMs === null ? [] : [`the oldest for ${durationText(ageMs)}`]),
+          ...(recoveredBytes === 0 ? [] : [`${bytesText(recoveredBytes)} of an earlier mount`]),
+          ...(failed.length === 0 ? [] : [`${failed.length} could not be sent`]),
+          ...(conflicts.length === 0 ? [] : [`${countText(conflicts.length, 'conflict')}`]),
+        ];
+  const durable = fsync === 'local' ? 'fsync is local' : 'fsync is at the server';
+  return [['writes', [write, durable, ...what].join(', ')]];
+}
+
 function waiting({ waiting: oldest, waitingCount }: Status): string {
   const [first] = oldest;
   if (first === undefined) return 'nothing';
@@ -156,6 +181,7 @@ const mountColumns = [
   left('server'),
   right('cached'),
   right('open'),
+  right('unsent'),
   right('waiting'),
   right('pid'),
 ];
@@ -178,6 +204,26 @@ function openRow(file: Status['open'][number]): string[] {
     String(file.readers),
     String(file.writers),
     `${servers[file.servedBy]}${file.why === null ? '' : `, not passthrough: ${file.why}`}`,
+  ];
+}
+
+const unsentColumns = [left('unsent'), right('bytes'), right('for'), left('state')];
+
+function unsentRow(file: Status['unsent']['list'][number]): string[] {
+  const state = {
+    dirty: 'waits',
+    sending: 'is being sent',
+    conflict: 'conflict: say gvfs resolve',
+  }[file.state];
+  return [
+    file.path === '' ? file.id : file.path,
+    bytesText(file.bytes),
+    durationText(file.ageMs),
+    [
+      state,
+      ...(file.recovered ? ['of an earlier mount'] : []),
+      ...(file.failure === null ? [] : [`not sent: ${file.failure}`]),
+    ].join(', '),
   ];
 }
 

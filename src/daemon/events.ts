@@ -52,25 +52,37 @@ export function logFileSystem(log: Log): VfsEvents {
 }
 
 /** The file system's events for those who follow: paths are from the root, as the log has them. */
-export function tellFileSystem(hub: EventHub) {
+export function tellFileSystem(hub: EventHub, log: Log) {
   return {
     fileOpened: (_: Ino, path: string) => void hub.tell('opened', { path }),
     fileClosed: (_: Ino, path: string) => void hub.tell('closed', { path }),
     dirty: (_: Ino, path: string) => void hub.tell('dirty', { path }),
     clean: (_: Ino, path: string) => void hub.tell('clean', { path }),
-    conflict: (_: Ino, path: string) => void hub.tell('conflict', { path }),
+    conflict(_: Ino, path: string) {
+      hub.tell('conflict', { path });
+      log.warn('another has changed a file with unsent writes: gvfs resolve says what counts', {
+        path,
+      });
+    },
     unsentDropped(_: Ino, path: string, bytes: number) {
+      log.info('the file of unsent writes is gone: they are dropped', { path, bytes });
       hub.tell('notSent', { path, bytes, message: 'its file is gone: dropped' });
     },
     recoveredGone(path: string, bytes: number, error: FsError) {
-      const message = `left by an earlier mount, it stays in the cache: ${error.message}`;
+      const reason = error.message;
+      log.warn('unsent writes of an earlier mount have no file any more: they stay in the cache', {
+        path,
+        bytes,
+        reason,
+      });
+      const message = `left by an earlier mount, it stays in the cache: ${reason}`;
       hub.tell('notSent', { path, bytes, message });
     },
   };
 }
 
 /** The cache's events for those who follow. */
-export function tellCache(hub: EventHub) {
+export function tellCache(hub: EventHub, log: Log) {
   const pathOf = (path: string) => path.replace(/^\/+/, '');
   return {
     writtenBack({ path, bytes }: { readonly path: string; readonly bytes: number }) {
@@ -78,8 +90,12 @@ export function tellCache(hub: EventHub) {
     },
     changedUnderDirty(_: string, path: string) {
       hub.tell('changedUnderDirty', { path: pathOf(path) });
+      log.warn('another has changed a file with unsent writes: they are sent all the same', {
+        path,
+      });
     },
-    notSent(_: string, path: string, { message }: FsError) {
+    notSent(_: string, path: string, { code, message }: FsError) {
+      log.warn('unsent writes could not be sent, they are kept', { path, code, reason: message });
       hub.tell('notSent', { path: pathOf(path), message });
     },
   };

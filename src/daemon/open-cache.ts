@@ -2,9 +2,10 @@
  * Opens the cache of an export, or takes it over from a daemon whose mount is gone and which has
  * not let go of it yet.
  *
- * Such a daemon is left in peace for a while: its last writes are being settled, and an image that
- * they belong to is dropped where it does not come to that. Then it is asked to let go. It goes on
- * waiting for its server with what it holds, without the cache: nothing acknowledged is lost.
+ * Such a daemon is left in peace for a moment: its last writes are being settled, and an image that
+ * writes through belong to is dropped where it does not come to that. Then it is asked to let go.
+ * What is unsent stays in the cache, for us to send; with what it holds itself it goes on waiting
+ * for its server: nothing acknowledged is lost.
  */
 import { readdir, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,8 +21,8 @@ import { liesBeneath } from './mountpoint.ts';
 export const LET_GO_SIGNAL = 'SIGUSR2';
 
 /** All in all at most two seconds: for it to end by itself, and after it was asked. */
-const PATIENCE_MS = 1_000;
-const LET_GO_MS = 1_000;
+const PATIENCE_MS = 400;
+const LET_GO_MS = 1_600;
 const PAUSE_MS = 20;
 
 export interface Opening<T> {

@@ -88,8 +88,12 @@ async function open(
     size: amountOf(settings.cachesize),
     freeFloor: amountOf(settings.cachefree),
     changes: !settings.ro,
+    session: settings.session,
+    write: settings.write,
+    writebackAgeMs: settings.writeback_age * 1000,
+    ...(settings.dirtysize === undefined ? {} : { dirtyLimit: amountOf(settings.dirtysize) }),
     clock: systemClock,
   };
-  const events = { ...logCache(log), ...tellCache(hub) };
+  const events = { ...logCache(log), ...tellCache(hub, log) };
   return openCache({ cacheDirectory, mountpoint, open: () => DiskCache.open(options, events) });
 }

@@ -725,6 +725,7 @@ const statusText = `images.example.org:/vm on /mnt/vm
   cache    3.0 GiB of 100 GiB, 2 images, 200 GiB free, leaves 20.0 GiB free
            in /var/cache/gvfs/0123, good
   reads    75 % from here: 1.0 GiB cache, 512 MiB zero; server 512 MiB
+  writes   back, fsync is local, nothing unsent
   waiting  2 requests, the oldest for 3.2 s
   loop     late by 0.01 ms (median), 2.5 ms (99 %), 14.0 ms (worst)
 
@@ -745,8 +746,8 @@ const timesText = `
   READ      5000  0.04 ms  40.0 ms
 `;
 
-const allText = `mountpoint  source                  state            server   cached  open  waiting  pid
-/mnt/vm     images.example.org:/vm  serving          up      3.0 GiB     1        0  99
+const allText = `mountpoint  source                  state            server   cached  open  unsent  waiting  pid
+/mnt/vm     images.example.org:/vm  serving          up      3.0 GiB     1       -        0  99
 /mnt/other  b:/b                    does not answer
 `;
 

@@ -36,8 +36,8 @@ describe('those who follow the events', () => {
     const stop = hub.subscribe(({ number, event, path, bytes, message }) => {
       seen.push(`${number} ${event} ${path} ${bytes} ${message}`);
     });
-    const files = tellFileSystem(hub);
-    const cache = tellCache(hub);
+    const files = tellFileSystem(hub, silentLog);
+    const cache = tellCache(hub, silentLog);
     files.fileOpened(3 as Ino, 'vm/a');
     files.dirty(3 as Ino, 'vm/a');
     cache.writtenBack({ path: '/vm/a', bytes: 4096 });

@@ -1,0 +1,230 @@
+/**
+ * gvfs write-back, flush, resolve: what this host has is brought to the server, and the commands end
+ * when it is durable there, or say what is not.
+ */
+import type { Result } from '../base/result.ts';
+import { listMounts } from '../daemon/control/reach.ts';
+import type { MethodName, ParamsOf, Progress, ResultOf } from '../daemon/control/schema.ts';
+import { harmless } from '../observe/printable.ts';
+import {
+  call,
+  type Daemon,
+  daemonAt,
+  daemonOf,
+  detachedHere,
+  endedMeanwhile,
+  nothingMounted,
+} from './daemon-call.ts';
+import { complain, type GvfsError, GvfsStatus, reportOf } from './gvfs-errors.ts';
+import { sentence } from './mount-errors.ts';
+import { ProgressLine } from './progress-line.ts';
+import { bytesText, countText } from './quantities.ts';
+import { jsonLine, progressOutput, type Shell } from './shell.ts';
+
+export interface SendingRequest {
+  readonly paths: readonly string[];
+  readonly json: boolean;
+  readonly timeoutMs: number | undefined;
+}
+
+export type Sent = Pick<
+  ResultOf<'writeBack'>,
+  'files' | 'sentBytes' | 'unsentBytes' | 'timedOut' | 'failed'
+>;
+
+const statuses = `
+Exit status: 0 the server has it, durably, 1 wrong usage or another user's mount, 3 no gvfs mount
+there, 8 interrupted, 32 it failed, 75 something stays unsent: it is kept in the cache, and tried
+again.
+`;
+
+export const writeBackHelp = `
+PATH is a file in a mount, or a mountpoint for all of its files; without PATH it is every mount of
+yours, and daemons whose mount is gone and which still send. What programs have changed until now is
+sent, in mapped memory, too; what they change meanwhile is not waited for. What is sent stays in the
+cache. The end of --timeout ends the waiting, not the sending.
+
+Examples:
+  gvfs write-back /mnt/vm/vm/disk.img
+  gvfs write-back --timeout 60 /mnt/vm || echo "not yet"
+  gvfs write-back
+${statuses}`;
+
+export const flushHelp = `
+As gvfs write-back; then nothing that is known of the files, or of the whole mount, is believed any
+more: the kernel drops its pages, and what is in the cache is compared with the server at the next
+use, whatever the session. For a file that another host is to write next, or has written: flush it
+there, then here.
+
+Examples:
+  gvfs flush /mnt/vm/vm/disk.img
+  gvfs flush /mnt/vm
+${statuses}`;
+
+export const resolveHelp = `
+Another host has changed the file while writes to it were waiting here, in a session that was to be
+exclusive. Nothing of it is sent or dropped until one says what counts: --mine sends what is here
+over what the server has, --theirs drops what was not sent. PATH is the file, or its id, which gvfs
+status --json tells. To have both, gvfs recover --export first, or copy the file.
+
+Examples:
+  gvfs resolve /mnt/vm/vm/disk.img --theirs
+  gvfs resolve /mnt/vm/vm/disk.img --mine
+${statuses}`;
+
+/** `verb` on each path, or on everything. */
+export async function send(
+  shell: Shell,
+  verb: 'writeBack' | 'flush',
+  { paths, json, timeoutMs }: SendingRequest,
+): Promise<GvfsStatus> {
+  const outcome = new SendingOutcome(shell, json);
+  const { daemons, problems } = await meant(shell, paths);
+  for (const { typed, error } of problems) outcome.failed(typed, error);
+  for (const daemon of daemons) {
+    const { path } = daemon;
+    const sent = await calling(shell, daemon, verb, { path, timeoutMs });
+    daemon.client.close();
+    if (sent.ok) outcome.sent(daemon, sent.value);
+    else if (paths.length > 0 || !(await isOver(shell, daemon, sent.error))) {
+      outcome.failed(daemon.typed, sent.error);
+      if (sent.error.kind === 'interrupted') break;
+    }
+  }
+  for (const { client } of daemons) client.close();
+  if (daemons.length === 0 && problems.length === 0) return complain(shell, nothingMounted);
+  return outcome.end();
+}
+
+export async function resolve(
+  shell: Shell,
+  path: string,
+  keep: 'mine' | 'theirs',
+  { json, timeoutMs }: Omit<SendingRequest, 'paths'>,
+): Promise<GvfsStatus> {
+  const daemon = await daemonOf(shell, path);
+  if (!daemon.ok) return complain(shell, daemon.error);
+  const params = { path: daemon.value.path, keep, timeoutMs };
+  const resolved = await calling(shell, daemon.value, 'resolve', params);
+  daemon.value.client.close();
+  if (!resolved.ok) return complain(shell, resolved.error);
+  const { droppedBytes } = resolved.value;
+  if (json) shell.out(jsonLine({ file: path, ...resolved.value }));
+  else if (keep === 'theirs') {
+    shell.out(`${harmless(path)}: ${bytesText(droppedBytes)} of ours dropped\n`);
+  } else shell.out(`${harmless(path)}: ${sentText(resolved.value)}\n`);
+  return sayUnsent(shell, daemon.value, resolved.value);
+}
+
+/** What is said on standard error of what is not at the server; the status that goes with it. */
+export function sayUnsent(
+  shell: Shell,
+  { mount }: Pick<Daemon, 'mount'>,
+  { failed, timedOut, unsentBytes }: Sent,
+): GvfsStatus {
+  const goesOn = 'it is kept and tried again, gvfs status says how it goes';
+  for (const { path, unsentBytes: left, why } of failed) {
+    const name = path === '' ? mount.mountpoint : `${mount.mountpoint}/${path}`;
+    const what = `${name}: ${bytesText(left)} not at the server (${why})`;
+    shell.err(`${sentence('gvfs', { what, toDo: goesOn })}\n`);
+  }
+  if (timedOut) {
+    const what = `${mount.mountpoint}: the time was up with ${bytesText(unsentBytes)} to send`;
+    shell.err(`${sentence('gvfs', { what, toDo: goesOn })}\n`);
+  }
+  return timedOut || failed.length > 0 ? GvfsStatus.unsent : GvfsStatus.done;
+}
+
+export function sentText({ files, sentBytes, unsentBytes, failed, timedOut }: Sent): string {
+  if (files === 0 && failed.length === 0 && !timedOut) return 'nothing was unsent';
+  const sent = `${bytesText(sentBytes)} of ${countText(files, 'file')} sent`;
+  return unsentBytes === 0 ? sent : `${sent}, ${bytesText(unsentBytes)} unsent`;
+}
+
+/** One call, with its progress on a terminal. */
+export async function calling<M extends MethodName>(
+  shell: Shell,
+  daemon: Daemon,
+  method: M,
+  params: ParamsOf<M>,
+): Promise<Result<ResultOf<M>, GvfsError>> {
+  const line = new ProgressLine(daemon.typed, progressOutput(shell), shell.clock);
+  const onProgress = ({ doneBytes, totalBytes }: Progress) => line.update(doneBytes, totalBytes);
+  const answer = await call(shell, daemon, method, params, onProgress);
+  line.end();
+  return answer;
+}
+
+interface Problem {
+  readonly typed: string;
+  readonly error: GvfsError;
+}
+
+async function meant(
+  shell: Shell,
+  paths: readonly string[],
+): Promise<{ daemons: Daemon[]; problems: Problem[] }> {
+  const daemons: Daemon[] = [];
+  const problems: Problem[] = [];
+  const add = (typed: string, daemon: Result<Daemon, GvfsError>) => {
+    if (daemon.ok) daemons.push(daemon.value);
+    else problems.push({ typed, error: daemon.error });
+  };
+  if (paths.length > 0) {
+    for (const path of paths) add(path, await daemonOf(shell, path));
+    return { daemons, problems };
+  }
+  for (const mount of await listMounts(shell.mounts)) {
+    const daemon = await daemonAt(shell, mount);
+    const isOthers =
+      !daemon.ok && daemon.error.kind === 'reach' && daemon.error.error.kind === 'notYours';
+    if (
+      !isOthers &&
+      (daemon.ok || !(await endedMeanwhile(shell, mount.mountpoint, daemon.error)))
+    ) {
+      add(mount.mountpoint, daemon);
+    }
+  }
+  daemons.push(...(await detachedHere(shell)));
+  return { daemons, problems };
+}
+
+/** A daemon that nobody named and that has ended, with nothing unsent, as it would do. */
+async function isOver(shell: Shell, { mount }: Daemon, error: GvfsError): Promise<boolean> {
+  return endedMeanwhile(shell, mount.mountpoint, error);
+}
+
+/** The status is that of the first that failed. */
+class SendingOutcome {
+  readonly #shell: Shell;
+  readonly #json: boolean;
+  readonly #objects: object[] = [];
+  #status: GvfsStatus = GvfsStatus.done;
+
+  constructor(shell: Shell, json: boolean) {
+    this.#shell = shell;
+    this.#json = json;
+  }
+
+  sent(daemon: Daemon, sent: Sent): void {
+    const { typed, mount, path } = daemon;
+    const { mountpoint } = mount;
+    this.#objects.push({ path: typed, mountpoint, within: path, ...sent, error: null });
+    if (!this.#json) this.#shell.out(`${harmless(typed)}: ${sentText(sent)}\n`);
+    this.#add(sayUnsent(this.#shell, daemon, sent));
+  }
+
+  failed(typed: string, error: GvfsError): void {
+    this.#objects.push({ path: typed, error: reportOf(error).what });
+    this.#add(complain(this.#shell, error));
+  }
+
+  end(): GvfsStatus {
+    if (this.#json) this.#shell.out(jsonLine({ done: this.#objects }));
+    return this.#status;
+  }
+
+  #add(status: GvfsStatus): void {
+    if (this.#status === GvfsStatus.done) this.#status = status;
+  }
+}
