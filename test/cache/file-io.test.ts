@@ -52,6 +52,40 @@ function sumsOf(bytes: Buffer, present: (page: number) => boolean): number[] {
   return sums;
 }
 
+/** What an overwrite has to answer; `old` is longer than what is written. */
+function expectedOf(old: Buffer, offset: number, bytes: Buffer, masks: Uint16Array) {
+  const first = Math.floor(offset / BLOCK_BYTES);
+  const end = offset + bytes.length;
+  const changed = Array.from(masks, () => 0);
+  const zeros = Array.from(masks, () => 0);
+  const oldSums = Array.from(masks, () => 0);
+  let writtenEnd = 0;
+  for (let at = offset; at < end; ) {
+    const page = Math.floor(at / PAGE_BYTES);
+    const next = Math.min(pageEnd(page), end);
+    const piece = bytes.subarray(at - offset, next - offset);
+    const index = Math.floor(page / PAGES_PER_BLOCK) - first;
+    const bit = 1 << (page % PAGES_PER_BLOCK);
+    const compared = ((masks[index] ?? 0) & bit) !== 0;
+    if (!compared || !piece.equals(old.subarray(at, next))) {
+      const isZeros = piece.length === PAGE_BYTES && piece.every((byte) => byte === 0);
+      changed[index] = (changed[index] ?? 0) | bit;
+      if (isZeros) zeros[index] = (zeros[index] ?? 0) | bit;
+      else writtenEnd = next;
+      if (compared) {
+        const block = Math.floor(page / PAGES_PER_BLOCK);
+        const [sum = 0] = sumsOf(
+          old.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES),
+          (p) => p === page % PAGES_PER_BLOCK,
+        );
+        oldSums[index] = ((oldSums[index] ?? 0) ^ sum) >>> 0;
+      }
+    }
+    at = next;
+  }
+  return { changed, zeros, oldSums, writtenEnd };
+}
+
 function pageEnd(page: number): number {
   return (page + 1) * PAGE_BYTES;
 }
@@ -193,6 +227,138 @@ describe('local files', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('overwrites any bytes: what is equal stays, what is changed is told', async () => {
+    const pages = 40;
+    const page = fc.oneof(
+      fc.constant('zero' as const),
+      fc.constant('random' as const),
+      fc.constant('same' as const),
+      fc.constant('one byte' as const),
+    );
+    const write = fc.record({
+      offset: fc.oneof(
+        fc.nat(pages * PAGE_BYTES - 1),
+        fc.nat(pages - 1).map((p) => pageEnd(p)),
+      ),
+      length: fc.oneof(fc.constant(PAGE_BYTES), fc.nat(20 * PAGE_BYTES), fc.nat(5000)),
+      contents: fc.array(page, { minLength: 6, maxLength: 6 }),
+      compare: fc.array(fc.nat(0xffff), { minLength: 4, maxLength: 4 }),
+    });
+    const plan = fc.record({
+      sizeBytes: fc.integer({ min: 1, max: pages * PAGE_BYTES }),
+      holes: fc.nat(3),
+      writes: fc.array(write, { minLength: 1, maxLength: 8 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(plan, async ({ sizeBytes, holes, writes }) => {
+        let model = randomBytes(sizeBytes);
+        for (let p = 0; p < pages; p++) {
+          if (p % 4 < holes) model.subarray(p * PAGE_BYTES, pageEnd(p)).fill(0);
+        }
+        writeFileSync(path, model);
+        for (const { offset, length, contents, compare } of writes) {
+          const old = Buffer.alloc(Math.max(model.length, offset + length, pageEnd(pages + 20)));
+          model.copy(old);
+          const bytes = Buffer.from(old.subarray(offset, offset + length));
+          contents.forEach((content, index) => {
+            // Of every sixth page: the rest is the same.
+            for (let p = index; pageEnd(p) - PAGE_BYTES < offset + length; p += 6) {
+              const start = Math.max(p * PAGE_BYTES - offset, 0);
+              const end = Math.min(pageEnd(p) - offset, length);
+              if (end <= start) continue;
+              const view = bytes.subarray(start, end);
+              if (content === 'zero') view.fill(0);
+              else if (content === 'random') randomBytes(view.length).copy(view);
+              else if (content === 'one byte')
+                view.writeUInt8(view.readUInt8(view.length - 1) ^ 0x10, view.length - 1);
+            }
+          });
+          const first = Math.floor(offset / BLOCK_BYTES);
+          const count = length === 0 ? 0 : Math.ceil((offset + length) / BLOCK_BYTES) - first;
+          const masks = Uint16Array.from({ length: count }, (_, i) => compare[i % 4] ?? 0);
+          const expected = expectedOf(old, offset, bytes, masks);
+          const done = await io.overwrite(fd, offset, bytes, masks);
+          assert.equal(done.errno, 0);
+          assert.deepEqual([...done.changed], expected.changed);
+          assert.deepEqual([...done.zeros], expected.zeros);
+          assert.deepEqual([...done.oldSums], expected.oldSums);
+          const grown = Buffer.alloc(Math.max(model.length, expected.writtenEnd));
+          model.copy(grown);
+          bytes.copy(grown, offset);
+          model = grown;
+          const kept = readFileSync(path);
+          assert.equal(kept.length, model.length);
+          assert.ok(kept.equals(model));
+        }
+        // What was made zeros is not kept.
+        const pagesWithBytes = Array.from({ length: pages + 20 }, (_, p) =>
+          model.subarray(p * PAGE_BYTES, pageEnd(p)).some((byte) => byte !== 0),
+        ).filter(Boolean).length;
+        assert.ok((await allocated()) >= pagesWithBytes * PAGE_BYTES);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('makes holes of whole pages of zeros alone, and leaves equal ones alone', async () => {
+    const bytes = randomBytes(4 * PAGE_BYTES);
+    await io.write(fd, 0, bytes);
+    const zeros = Buffer.alloc(2 * PAGE_BYTES + 100);
+    const done = await io.overwrite(fd, PAGE_BYTES, zeros, Uint16Array.of(0b0010));
+    const oldSum = sumsOf(bytes, (page) => page === 1)[0] ?? 0;
+    assert.deepEqual(done, {
+      errno: 0,
+      changed: Uint16Array.of(0b1110),
+      zeros: Uint16Array.of(0b0110),
+      oldSums: Uint32Array.of(oldSum),
+    });
+    assert.equal(await allocated(), 2 * PAGE_BYTES);
+    const again = await io.overwrite(fd, PAGE_BYTES, zeros, Uint16Array.of(0xffff));
+    assert.deepEqual([...again.changed, ...again.zeros, ...again.oldSums], [0, 0, 0]);
+    const nothing = await io.overwrite(fd, 77, Buffer.alloc(0), new Uint16Array());
+    assert.deepEqual([nothing.errno, nothing.changed.length], [0, 0]);
+  });
+
+  it('keeps the order of what is stored in one file, and files apart', async () => {
+    const other = openSync(join(disk, 'other'), 'w+');
+    try {
+      const works: Promise<unknown>[] = [];
+      for (let i = 1; i <= 200; i++) {
+        const bytes = Buffer.alloc(PAGE_BYTES, i);
+        for (const file of [fd, other]) {
+          works.push(
+            i % 2 === 0
+              ? io.overwrite(file, 0, bytes, Uint16Array.of(i % 4 === 0 ? 1 : 0))
+              : io.store(file, 0, bytes, 'punch'),
+          );
+        }
+      }
+      await Promise.all(works);
+      assert.ok(readFileSync(path).equals(Buffer.alloc(PAGE_BYTES, 200)));
+      assert.ok(readFileSync(join(disk, 'other')).equals(Buffer.alloc(PAGE_BYTES, 200)));
+    } finally {
+      closeSync(other);
+      rmSync(join(disk, 'other'));
+    }
+  });
+
+  it('says which pages are in doubt when the disk is full in the middle', async () => {
+    const old = randomBytes(4 * PAGE_BYTES);
+    await io.write(fd, 0, old);
+    const bytes = Buffer.concat([old.subarray(0, 2 * PAGE_BYTES), randomBytes(SMALL_DISK_BYTES)]);
+    const masks = new Uint16Array(Math.ceil(bytes.length / BLOCK_BYTES)).fill(0xffff);
+    const done = await io.overwrite(fd, 0, bytes, masks);
+    assert.equal(done.errno, ENOSPC);
+    assert.equal(done.changed[0], 0xfffc);
+    assert.equal(done.oldSums[0], sumsOf(old, (page) => page >= 2)[0]);
+    const kept = readFileSync(path);
+    assert.ok(kept.subarray(0, 2 * PAGE_BYTES).equals(old.subarray(0, 2 * PAGE_BYTES)));
+    const unreadable = await io.overwrite(-1, 0, bytes.subarray(0, 100), Uint16Array.of(1));
+    assert.deepEqual([unreadable.errno, ...unreadable.changed], [EBADF, 0]);
+    const unwritable = await io.overwrite(-1, 0, bytes.subarray(0, 100), Uint16Array.of(0));
+    assert.deepEqual([unwritable.errno, ...unwritable.changed], [EBADF, 1]);
   });
 
   it('finds a single bit that is wrong, or on a wrong page', async () => {
