@@ -202,6 +202,9 @@ export class Bout {
       if (run === undefined || run.range.start >= sweep.range.end) {
         if (run !== undefined) image.putBack(run);
         slot.cancel();
+        // That must not pass for a sweep over all of it.
+        if (this.#isWithheld)
+          this.#fail(localError('EAGAIN', 'send', 'no dirty page is given out'));
         sweep.cursor = sweep.range.end;
         return;
       }
@@ -209,6 +212,13 @@ export class Bout {
       this.#openBytes += run.length;
       this.#writing.set(run, this.#sendRun(run, slot));
     }
+  }
+
+  /** Pages are dirty, and none of them is or was on its way. */
+  get #isWithheld(): boolean {
+    const { image, sweep } = this.#parts;
+    const isUntouched = sweep.cursor === sweep.range.start && this.#openBytes === 0;
+    return sweep.isWhole && isUntouched && image.dirtyBytes > 0;
   }
 
   #mayTake(): boolean {

@@ -48,7 +48,10 @@ export interface DirtyImage {
    * be sent then. An error of the local disk is answered as one.
    */
   beginSending(found: Attributes): Promise<Result<'may send' | 'conflict', FsError>>;
-  /** The next dirty runs from page `from` on that are not being sent, ascending; they are now. */
+  /**
+   * The next dirty runs from page `from` on that are not being sent, ascending; they are now. None:
+   * there is no such page, or the image is in conflict.
+   */
   take(from: number, maxRunBytes: number, maxRuns: number): SendingRun[];
   /** The run's bytes as they are now. */
   read(run: SendingRun): Promise<Result<Buffer, FsError>>;

@@ -428,6 +428,20 @@ describe('a conflict that is seen while the image is sent', () => {
   });
 });
 
+describe('an image that gives out no page', () => {
+  it('does not pass for one that is sent', async () => {
+    const world = new World({ mode: 'back' });
+    const image = world.image();
+    world.write(image, 0, 10, 1);
+    image.gives = false;
+    const result = await world.writeBack(image);
+    assert.ok(!result.ok && result.error.errno === 'EAGAIN');
+    image.gives = true;
+    await world.wait(2_000);
+    assertSent(image);
+  });
+});
+
 describe('by itself', () => {
   it('sends what is old enough, once', async () => {
     const world = new World({ mode: 'back', ageMs: 30_000 });
@@ -617,6 +631,21 @@ describe('the end', () => {
     image.sending.setDown(false);
     await world.wait(10_000);
     assert.equal(image.ends, 0);
+  });
+
+  it('images that are gone leave their places, wherever their calls hang', async () => {
+    const world = new World();
+    for (let count = 0; count < 100; count++) {
+      const image = world.image();
+      world.write(image, 0, 10, 1);
+      image.sending.setDown(true);
+      void world.engine.writeBack(image);
+      await world.wait(1);
+      void world.engine.gone(image);
+    }
+    const other = world.image();
+    world.write(other, 0, 10, 1);
+    assert.ok((await world.writeBack(other)).ok);
   });
 
   it('an image that is gone is not touched any more', async () => {

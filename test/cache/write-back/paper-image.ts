@@ -25,6 +25,8 @@ export class PaperImage implements DirtyImage {
   readonly failures: FsError[] = [];
   /** Runs whose bytes cannot be read. */
   unreadable: (run: SendingRun) => boolean = () => false;
+  /** false: no runs, though pages are dirty. */
+  gives = true;
   /** The engine said that it touches the image no more. */
   isGone = false;
   ends = 0;
@@ -127,6 +129,7 @@ export class PaperImage implements DirtyImage {
     const maxPages = Math.floor(maxRunBytes / PAGE_BYTES);
     assert.ok(maxPages > 0, 'a run of less than a page');
     const runs: SendingRun[] = [];
+    if (!this.gives) return runs;
     for (let page = from; page < this.#pages.length && runs.length < maxRuns; ) {
       if (this.#pages[page] !== 'dirty') {
         page++;
