@@ -261,6 +261,27 @@ describe('knowledge', () => {
     silent.end();
   });
 
+  it('leaves nothing to ask before the first byte after a remount; without it one call', async () => {
+    const { server, mounted, remount } = world({ session: 'exclusive' });
+    const first = await mounted.open('/deep/disk', O_RDONLY);
+    await mounted.read(first, 0, 100);
+    mounted.fs.release(first);
+    await mounted.fs.close();
+    const asked = async (of: VfsOptions['session']): Promise<string[]> => {
+      const again = await remount({ session: of });
+      if (of === 'shared') await again.walk('/deep/disk'); // names are asked for, too
+      const { length } = server.calls;
+      const handle = await again.open('/deep/disk', O_RDONLY);
+      assert.equal((await again.read(handle, 0, 3)).toString(), 'the');
+      again.fs.release(handle);
+      await again.fs.close();
+      return server.calls.slice(length).map(({ procedure }) => procedure);
+    };
+    assert.deepEqual(await asked('exclusive'), []);
+    assert.deepEqual(await asked('readonly'), []);
+    assert.deepEqual(await asked('shared'), ['access']);
+  });
+
   it('is saved at quiet', async () => {
     const { images, mounted } = world({ session });
     mounted.fs.release(await mounted.open('/deep/disk', O_RDONLY));

@@ -49,7 +49,9 @@ export const onLoopback: Experiment = {
   },
 };
 
-const QUIET_MS = 2_000;
+/** A link on which nothing has come for so long is quiet; and so long that is waited for. */
+const QUIET_MS = 1_000;
+const QUIET_LIMIT_MS = 60_000;
 
 /** How much of the image is read, and for how long at random, on a slow link. */
 const efforts: Record<string, { bytes: number; seconds: number }> = {
@@ -89,13 +91,13 @@ function overLink(link: LinkShape): Experiment {
           filename: join(directory, IMAGE),
           ...{ rw: 'randread', bs: '4k', direct: 1, size: imageBytes, numjobs: jobs },
           ...{ group_reporting: true, time_based: true, runtime: seconds, randrepeat: 0 },
+          thread: true, // processes of its own would cost the daemon much of the two cores
         });
       return {
         async run(ledger) {
           await fresh(async (directory) => {
             ledger.add(rows.link, (await sequential(directory, bytes)) / limit);
-            await sleep(QUIET_MS); // what was to be read ahead of it still comes
-            const before = await site.bytesToClient();
+            const before = await quiet(site); // what was to be read ahead of it still comes
             await sequential(directory, bytes);
             ledger.add(rows.again, (await site.bytesToClient()) - before);
           });
@@ -115,6 +117,18 @@ function overLink(link: LinkShape): Experiment {
       };
     },
   };
+}
+
+/** Waits until nothing crosses the link any more; what has crossed it to the client by then. */
+async function quiet(site: Site): Promise<number> {
+  let before = await site.bytesToClient();
+  for (let waitedMs = 0; waitedMs < QUIET_LIMIT_MS; waitedMs += QUIET_MS) {
+    await sleep(QUIET_MS);
+    const now = await site.bytesToClient();
+    if (now === before) return now;
+    before = now;
+  }
+  throw new Error('the link does not come to rest');
 }
 
 /** Bytes a second of one reader with read(2), the kernel's own pages dropped before. */
