@@ -12,7 +12,9 @@ import { isOursAlone } from './ownership.ts';
 import type { PathIo } from './path-io.ts';
 import { writeWhole } from './whole-file.ts';
 
-export const FORMAT_LINE = 'gvfs cache, format 1\n';
+export const FORMAT_LINE = 'gvfs cache, format 2\n';
+/** Its images are set aside when they are opened: nothing is in them that the server has not. */
+const OLDER_LINE = 'gvfs cache, format 1\n';
 
 /** Makes `cacheDir` (and directories above it) if need be, and checks it. */
 export async function openCacheDirectory(
@@ -24,6 +26,7 @@ export async function openCacheDirectory(
   if (made !== 0) return err(localFailure(made, 'make', cacheDir));
   const ours = await checkCacheDirectory(cacheDir, paths);
   if (!ours.ok || ours.value === 'ours') return ours.ok ? ok(undefined) : ours;
+  // Also over an older one: whoever knows only that must not throw away what is kept from now on.
   const bytes = Buffer.from(FORMAT_LINE);
   const errno = await writeWhole(paths, io, cacheDir, 'FORMAT', bytes, true);
   if (errno === 0) return ok(undefined);
@@ -33,11 +36,11 @@ export async function openCacheDirectory(
   return err(localFailure(errno, 'write', join(cacheDir, 'FORMAT')));
 }
 
-/** Whether an existing directory is a cache of ours, or empty and may become one. */
+/** Whether an existing directory is a cache of ours, or an older one or empty: may become one. */
 export async function checkCacheDirectory(
   cacheDir: string,
   paths: PathIo,
-): Promise<Result<'ours' | 'empty', FsError>> {
+): Promise<Result<'ours' | 'older' | 'empty', FsError>> {
   // With '/.' a link that the user made of it is followed: a cache may lie on another disk.
   const mine = isOursAlone(await paths.status(`${cacheDir}/.`));
   if (!mine.ok) return err(refusal('EACCES', `${cacheDir} ${mine.error}`));
@@ -45,6 +48,7 @@ export async function checkCacheDirectory(
   if (errno === 0) {
     const line = bytes.toString();
     if (line === FORMAT_LINE) return ok('ours');
+    if (line === OLDER_LINE) return ok('older');
     const what = JSON.stringify(line.trimEnd().slice(0, 60));
     const advice = 'empty it, or name another directory';
     const message = `${cacheDir} is of a format that this gvfs does not know (${what}): ${advice}`;

@@ -715,10 +715,12 @@ export class ImageDirectory {
     return errno;
   }
 
-  async #makeInfoDurable(): Promise<number> {
+  async #makeInfoDurable(info = this.#info): Promise<number> {
     if (this.#nameless) return 0;
-    if (this.#info.unsent !== undefined && !this.#markDurable) {
-      const errno = await this.#exportDirectory.syncUnsentMarks();
+    if (info.unsent !== undefined && !this.#markDurable) {
+      // The header of the live map, too: by its boot id the next daemon knows of a power loss.
+      const live = await this.#durably(this.#live.fd);
+      const errno = live === 0 ? await this.#exportDirectory.syncUnsentMarks() : live;
       if (errno !== 0) return errno;
       this.#markDurable = true;
     }
@@ -739,9 +741,9 @@ export class ImageDirectory {
     const bytes = encodeInfo(info);
     const errno = await this.#exportDirectory.writeWhole(this.#path, 'info', bytes, durable);
     if (errno !== 0 || !durable) return errno;
-    if (!this.#nameDurable) return this.#makeInfoDurable();
-    this.#infoDurable = true;
-    return 0;
+    this.#infoDurable = this.#nameDurable;
+    // The name, and what goes with unsent writes.
+    return info.unsent === undefined && this.#nameDurable ? 0 : this.#makeInfoDurable(info);
   }
 
   #header(clean: boolean, sizeBytes: number): MapHeader {

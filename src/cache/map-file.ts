@@ -211,6 +211,14 @@ export class MapFile {
     return right ? header : err('has a wrong length');
   }
 
+  /** Of whoever wrote the header, however long the file is; undefined when it is damaged. */
+  async readBootId(): Promise<string | undefined> {
+    const bytes = Buffer.alloc(MAP_HEADER_BYTES);
+    const { errno, got } = await this.#io.read(this.fd, 0, bytes);
+    const header = errno === 0 ? decodeMapHeader(bytes.subarray(0, got)) : undefined;
+    return header?.ok === true ? header.value.bootId : undefined;
+  }
+
   /** Hands every chunk that holds anything to `take`, ascending. Errno. */
   async readChunks(
     chunkCount: number,

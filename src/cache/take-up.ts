@@ -240,6 +240,8 @@ interface FoundMap {
   readonly file: MapFile | undefined;
   /** Undefined when it is not to be believed. */
   readonly header: MapHeader | undefined;
+  /** The boot in which it was made, believed or not. */
+  readonly bootId: string | undefined;
   /** Why not. */
   readonly why: string;
 }
@@ -286,7 +288,7 @@ async function takeUpFiles(
   if (fitted !== undefined) return disbelief(fitted);
   const dropped = how === 'all' ? [] : dropCleanMarks(map);
 
-  const live = await liveFor(opened, foundLive, believed.value);
+  const live = await liveFor(opened, foundLive, believed.value, isUnsent);
   if (live === undefined) return disbelief('map cannot be written');
   const compared = await compareSynced(foundSynced, map);
   if (compared === undefined) remarks.push(`map.synced ${foundSynced.why}`);
@@ -366,13 +368,16 @@ async function findMap(
   const { errno, fd } = await opened.open(name, 'existing');
   if (errno !== 0) {
     const why = errno === Errno.ENOENT ? 'is missing' : `cannot be opened (${errnoName(errno)})`;
-    return { file: undefined, header: undefined, why };
+    return { file: undefined, header: undefined, bootId: undefined, why };
   }
   const file = new MapFile(fd, opened.io);
   const map = sizeBytes === undefined ? undefined : new BlockMap(sizeBytes);
   const header = await file.readHeader(opened.fileId, map);
-  if (!header.ok) return { file, header: undefined, why: header.error };
-  return { file, header: header.value, why: 'cannot be read' };
+  if (!header.ok) {
+    const bootId = await file.readBootId();
+    return { file, header: undefined, bootId, why: header.error };
+  }
+  return { file, header: header.value, bootId: header.value.bootId, why: 'cannot be read' };
 }
 
 /** C3: the live map in the boot that wrote it, else the synced one. Why not, where neither. */
@@ -383,8 +388,8 @@ async function believe(
   isUnsent: boolean,
   remarks: string[],
 ): Promise<Result<Believed, string>> {
-  const sameBoot = live.header?.bootId === opened.exportDirectory.bootId;
-  if (live.header === undefined || sameBoot) {
+  // In another boot `map` may be anything: it was not synced.
+  if (live.bootId === undefined || live.bootId === opened.exportDirectory.bootId) {
     const records = await readRecords(live);
     const clean = live.header?.clean ?? false;
     if (records !== undefined) return ok({ from: 'map', clean, ...records });
@@ -408,14 +413,18 @@ async function readRecords(
   return errno === 0 ? { map, damagedChunks } : undefined;
 }
 
-/** The live map, of this boot, not clean, with the records that are believed. */
+/**
+ * The live map, of this boot, not clean, with the records that are believed. With unsent writes its
+ * header has to outlive a power loss: it says that there was one.
+ */
 async function liveFor(
   opened: OpenedFiles,
   found: FoundMap,
   { from, map, clean }: Believed,
+  durably: boolean,
 ): Promise<MapFile | undefined> {
   if (from === 'map.synced' || found.file === undefined) {
-    return remakeMap(opened, 'map', map, false);
+    return remakeMap(opened, 'map', map, durably);
   }
   // Behind a shorter image there may be what a cut has left.
   if ((await found.file.truncate(map.chunkCount)) !== 0) return undefined;

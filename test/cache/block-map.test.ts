@@ -8,9 +8,15 @@ import { BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK } from '../../src/cache/file-i
 /** What the map has to be like: a number for each present page, which is its part of the sum. */
 class PlainMap {
   parts: (number | undefined)[];
+  /** Dirty ones, which are not in `parts`. */
+  readonly dirty = new Set<number>();
 
   constructor(pages: number) {
     this.parts = new Array<number | undefined>(pages).fill(undefined);
+  }
+
+  cut(pages: number): void {
+    for (const page of this.dirty) if (page >= pages) this.dirty.delete(page);
   }
 
   sum(block: number): number {
@@ -18,10 +24,19 @@ class PlainMap {
     return parts.reduce<number>((sum, part) => (sum ^ (part ?? 0)) >>> 0, 0);
   }
 
-  runs(start: number, end: number, present: boolean): { start: number; end: number }[] {
+  is(page: number, what: 'present' | 'dirty'): boolean {
+    return this.dirty.has(page) || (what === 'present' && this.parts[page] !== undefined);
+  }
+
+  runs(
+    start: number,
+    end: number,
+    wanted: boolean,
+    what: 'present' | 'dirty' = 'present',
+  ): { start: number; end: number }[] {
     const runs: { start: number; end: number }[] = [];
     for (let page = start; page < end; page += 1) {
-      if ((this.parts[page] !== undefined) !== present) continue;
+      if (this.is(page, what) !== wanted) continue;
       const last = runs.at(-1);
       if (last?.end === page) last.end += 1;
       else runs.push({ start: page, end: page + 1 });
@@ -39,7 +54,10 @@ const page = fc.oneof(
   fc.nat(40),
 );
 const operation = fc.record({
-  kind: fc.constantFrom('mark', 'mark', 'mark', 'clear', 'unmark', 'resize' as const),
+  kind: fc.constantFrom(
+    ...(['mark', 'mark', 'mark', 'clear', 'unmark', 'resize'] as const),
+    ...(['write', 'write', 'settle', 'drop'] as const),
+  ),
   page,
   count: fc.oneof(fc.nat(70), fc.nat(PAGES)),
   part: fc.nat(0xffffffff),
@@ -70,11 +88,43 @@ describe('block map', () => {
             const block = Math.floor(start / PAGES_PER_BLOCK);
             map.unmark(block, 1 << (start % PAGES_PER_BLOCK), plain.parts[start] ?? 0);
             plain.parts[start] = undefined;
+          } else if (kind === 'write') {
+            for (let block = Math.floor(start / 16); block * 16 < end; block += 1) {
+              let pages = 0;
+              let oldSum = 0;
+              for (
+                let at = Math.max(block * 16, start);
+                at < Math.min(end, block * 16 + 16);
+                at += 1
+              ) {
+                pages |= 1 << (at % 16);
+                oldSum ^= plain.parts[at] ?? 0;
+                plain.parts[at] = undefined;
+                plain.dirty.add(at);
+              }
+              map.makeDirty(block, pages, oldSum);
+            }
+          } else if (kind === 'settle') {
+            for (const run of map.dirtyRuns(start, end, 3)) {
+              for (let at = run.start; at < run.end; at += 1) {
+                map.makeClean(Math.floor(at / 16), 1 << (at % 16), (part ^ at) >>> 0);
+                plain.parts[at] = (part ^ at) >>> 0;
+                plain.dirty.delete(at);
+              }
+            }
+          } else if (kind === 'drop') {
+            for (const run of map.dirtyRuns(start, end)) {
+              for (let at = run.start; at < run.end; at += 1) {
+                map.dropDirty(Math.floor(at / 16), 1 << (at % 16));
+                plain.dirty.delete(at);
+              }
+            }
           } else if (kind === 'resize') {
             const sizeBytes = page * PAGE_BYTES - (page > 0 ? part % PAGE_BYTES : 0);
             if (sizeBytes < map.sizeBytes) {
               const block = Math.floor(sizeBytes / BLOCK_BYTES);
               plain.parts.fill(undefined, block * PAGES_PER_BLOCK);
+              plain.cut(Math.ceil(sizeBytes / PAGE_BYTES));
             }
             map.resize(sizeBytes);
           }
@@ -85,11 +135,22 @@ describe('block map', () => {
         assert.deepEqual(map.presentRuns(from, to), plain.runs(from, to, true));
         assert.deepEqual(map.presentRuns(from, to, 2), plain.runs(from, to, true).slice(0, 2));
         assert.equal(map.isPresent(from, to), plain.runs(from, to, false).length === 0);
-        const present = plain.parts.filter((part) => part !== undefined).length;
+        const dirtyRuns = plain.runs(from, to, true, 'dirty');
+        assert.deepEqual(map.dirtyRuns(from, to), dirtyRuns);
+        assert.deepEqual(map.dirtyRuns(from, to, 1), dirtyRuns.slice(0, 1));
+        assert.equal(map.dirtyPages, plain.dirty.size);
+        assert.equal(
+          map.countDirty(from, to),
+          [...plain.dirty].filter((p) => p >= from && p < to).length,
+        );
+        const present = plain.parts.filter((part) => part !== undefined).length + plain.dirty.size;
         assert.equal(map.presentPages, present);
         assert.equal(map.countPresent(0, map.pageCount), present);
-        const within = plain.parts.slice(from, to).filter((part) => part !== undefined).length;
-        assert.equal(map.countPresent(from, to), within);
+        const within = plain.parts.filter((_, p) => p >= from && p < to && plain.is(p, 'present'));
+        assert.equal(
+          map.countPresent(from, to),
+          within.length + [...plain.dirty].filter((p) => p >= plain.parts.length).length,
+        );
         assert.equal(map.complete, present === map.pageCount);
         for (let block = 0; block < map.blockCount; block += 1) {
           assert.equal(map.sum(block) >>> 0, plain.sum(block), `sum of block ${block}`);
@@ -114,6 +175,43 @@ describe('block map', () => {
     assert.throws(() => map.mark(3, 5), { name: 'InvariantError' });
     assert.throws(() => map.unmark(0, 1, 0), { name: 'InvariantError' });
     assert.throws(() => map.restore(0, 0x10, 0), { name: 'InvariantError' });
+  });
+
+  it('C4: takes no dirty page away but by drop and cut', () => {
+    const map = new BlockMap(4 * BLOCK_BYTES - 100);
+    map.mark(0, 20, Uint32Array.of(0xa, 0xb));
+    map.makeDirty(0, 0b0110, 0x3);
+    map.makeDirty(3, 0x8001, 0);
+    assert.deepEqual([map.sum(0), map.cleanMask(0)], [0x9, 0xfff9]);
+    assert.equal(map.dirtyBytes(), 4 * PAGE_BYTES - 100);
+    const lost = map.trackLosses();
+    assert.deepEqual(map.clear(0, 1), { start: 0, end: 16 });
+    assert.deepEqual([map.mask(0), map.sum(0), lost.in(0)], [0b0110, 0, 0xfff9]);
+    assert.throws(() => map.unmark(0, 0b0010, 0), { name: 'InvariantError' });
+    assert.throws(() => map.restore(0, 0b0111, 0, 0b0011), { name: 'InvariantError' });
+    assert.throws(() => map.mark(1, 2), { name: 'InvariantError' });
+    assert.throws(() => map.makeClean(0, 1, 0), { name: 'InvariantError' });
+    assert.throws(() => map.dropDirty(1, 1), { name: 'InvariantError' });
+    assert.throws(() => map.makeDirty(4, 1, 0), { name: 'InvariantError' });
+    map.makeClean(0, 0b0100, 0x77);
+    assert.deepEqual([map.sum(0), map.dirtyMask(0)], [0x77, 0b0010]);
+    map.resize(3 * BLOCK_BYTES + 1);
+    assert.deepEqual([map.dirtyMask(3), map.dirtyPages, lost.in(3)], [1, 2, 0x8000]);
+    map.resize(PAGE_BYTES + 1);
+    assert.deepEqual([map.mask(0), map.dirtyPages], [0b0010, 1]);
+    map.dropDirty(0, 0b0010);
+    assert.deepEqual([map.presentPages, map.dirtyPages], [0, 0]);
+  });
+
+  it('tells a rewrite of dirty pages, of which no record changes', () => {
+    const map = new BlockMap(BLOCK_BYTES);
+    const changes = map.track();
+    map.makeDirty(0, 3, 0);
+    assert.deepEqual(changes.take(), [0]);
+    const { writes } = map;
+    map.makeDirty(0, 1, 0);
+    assert.equal(changes.any, false);
+    assert.ok(map.writes > writes);
   });
 
   it('tells every change to every tracker, and every loss', () => {

@@ -61,7 +61,7 @@ describe('export directory', () => {
     const exportDirectory = await openExport(cacheDir, io);
     assert.equal((await stat(cacheDir)).mode & 0o777, 0o700);
     assert.equal((await stat(exportDirectory.path)).mode & 0o777, 0o700);
-    assert.equal((await readFile(join(cacheDir, 'FORMAT'))).toString(), 'gvfs cache, format 1\n');
+    assert.equal((await readFile(join(cacheDir, 'FORMAT'))).toString(), 'gvfs cache, format 2\n');
     assert.equal(exportDirectory.source, 'server:2049:/export');
     assert.equal(exportDirectory.path, join(cacheDir, exportIdOf('server:2049', '/export')));
     const { bootId: _, ...realBoot } = exportOptions(cacheDir, io, { exportPath: '/other' });
@@ -121,7 +121,7 @@ describe('export directory', () => {
 
   it('of another format, of other files, or of nobody knows what, is refused', async () => {
     await (await openExport(cacheDir, io)).close();
-    await writeFile(join(cacheDir, 'FORMAT'), 'gvfs cache, format 2\n');
+    await writeFile(join(cacheDir, 'FORMAT'), 'gvfs cache, format 3\n');
     const other = await refusal();
     assert.equal(other.kind, 'refused');
     assert.match(other.message, /is of a format that this gvfs does not know \("gvfs cache, form/);
@@ -131,6 +131,15 @@ describe('export directory', () => {
     cacheDir = join(cacheDir, 'file');
     await writeFile(cacheDir, '');
     assert.match((await refusal()).message, /is not a directory|ENOTDIR/);
+  });
+
+  it('of the older format is taken over, and an older gvfs refuses it from then on', async () => {
+    await (await openExport(cacheDir, io)).close();
+    const format = join(cacheDir, 'FORMAT');
+    await writeFile(format, 'gvfs cache, format 1\n');
+    assert.ok((await exportsIn(cacheDir)).ok);
+    await (await openExport(cacheDir, io)).close();
+    assert.equal((await readFile(format)).toString(), 'gvfs cache, format 2\n');
   });
 
   it('that others may read, or that belongs to others, is refused', async () => {

@@ -10,18 +10,29 @@ const info: ImageInfo = {
   fsid: 0xffff_ffff_ffff_ffffn,
   fileid: 42n,
   path: 'images/"ä".img',
-  state: 'writing',
+  state: 'sending',
   stamp: { size: 5000, mtimeNs: 1_700_000_000_123_456_789n, ctimeNs: -1n },
+  unsent: {
+    size: 6000,
+    mtimeNs: 1_700_000_001_123_456_789n,
+    mtimeIsExact: false,
+    sinceMs: 1_700_000_000_500,
+    as: { uid: 1000, gid: 100, groups: [4, 24] },
+    conflict: true,
+  },
   lastUsedMs: 1_700_000_000_000,
   pinned: true,
   allocatedBytes: 20480,
   presentPages: 2,
 };
 const golden =
-  '{"version":1,"handle":"0102ff","export":"server:2049:/export","fsid":"18446744073709551615",' +
-  '"fileid":"42","path":"images/\\"ä\\".img","state":"writing","stamp":{"size":5000,' +
-  '"mtimeNs":"1700000000123456789","ctimeNs":"-1"},"lastUsedMs":1700000000000,"pinned":true,' +
-  '"allocatedBytes":20480,"presentPages":2,"check":"094c9f6d"}\n';
+  '{"version":2,"handle":"0102ff","export":"server:2049:/export","fsid":"18446744073709551615",' +
+  '"fileid":"42","path":"images/\\"ä\\".img","state":"sending","stamp":{"size":5000,' +
+  '"mtimeNs":"1700000000123456789","ctimeNs":"-1"},' +
+  '"unsent":{"size":6000,"mtimeNs":"1700000001123456789","mtimeIsExact":false,' +
+  '"sinceMs":1700000000500,"as":{"uid":1000,"gid":100,"groups":[4,24]},"conflict":true},' +
+  '"lastUsedMs":1700000000000,"pinned":true,' +
+  '"allocatedBytes":20480,"presentPages":2,"check":"386f9b25"}\n';
 
 /** A text with its right sum, whatever it says. */
 function signed(text: string): Buffer {
@@ -34,6 +45,13 @@ describe('info file', () => {
   it('is this line', () => {
     assert.equal(encodeInfo(info).toString(), golden);
     assert.deepEqual(decodeInfo(Buffer.from(golden)), { ok: true, value: info });
+  });
+
+  it('says nothing of what is unsent where nothing is', () => {
+    const { unsent: _, ...settled } = info;
+    const bytes = encodeInfo(settled);
+    assert.ok(!bytes.toString().includes('unsent'));
+    assert.deepEqual(decodeInfo(bytes), { ok: true, value: settled });
   });
 
   it('is not believed with any byte changed, taken away or added', () => {
@@ -50,8 +68,8 @@ describe('info file', () => {
   });
 
   it('of another version, or with other fields and a right sum, is not believed either', () => {
-    const later = signed(golden.replace('"version":1', '"version":2'));
-    assert.deepEqual(decodeInfo(later), { ok: false, error: 'is of version 2' });
+    const later = signed(golden.replace('"version":2', '"version":3'));
+    assert.deepEqual(decodeInfo(later), { ok: false, error: 'is of version 3' });
     const fewer = signed(golden.replace('"fsid":"18446744073709551615",', ''));
     assert.deepEqual(decodeInfo(fewer), { ok: false, error: 'is damaged' });
   });
