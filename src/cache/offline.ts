@@ -18,6 +18,7 @@ import type { FileIo } from './file-io.ts';
 import { decodeInfo, INFO_MOST_BYTES } from './info-file.ts';
 import { openKept, verifyBlocks } from './kept-image.ts';
 import { localFailure } from './local-failure.ts';
+import { type Exported, exportUnsent, listUnsent, type UnsentKept } from './offline-unsent.ts';
 import { nodePathIo } from './path-io.ts';
 import { diskSizes } from './space.ts';
 
@@ -186,6 +187,20 @@ export class OfflineExport {
       how.onProgress?.({ path: nameOf(line), doneBytes, totalBytes });
     }
     return ok({ images, freedBytes, kept });
+  }
+
+  /** What of its files only the cache has; those that could not be taken up among them. */
+  unsent(): Promise<UnsentKept[]> {
+    return listUnsent(this.#directory);
+  }
+
+  /** Copies what is known of one of these into a new file. */
+  exportUnsent(
+    kept: UnsentKept,
+    to: string,
+    onProgress?: (doneBytes: number, totalBytes: number) => void,
+  ): Promise<Result<Exported, FsError>> {
+    return exportUnsent(this.#directory, kept, to, onProgress);
   }
 
   /** Gives the lock back. */

@@ -283,7 +283,7 @@ class Opening {
 }
 
 /** Why a directory is no cache to look into. */
-function refusal(directory: string, why: string): GvfsError {
+export function refusal(directory: string, why: string): GvfsError {
   const toDo = cacheRefusalAdvice(why);
   if (isAnothers(why)) {
     const what = `${directory} is another user's cache (${why})`;

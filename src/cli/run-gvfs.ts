@@ -23,6 +23,7 @@ import { failWaiting, failWaitingHelp } from './fail-waiting-command.ts';
 import { complain, type GvfsStatus, usage } from './gvfs-errors.ts';
 import { map, mapHelp, parseWidth } from './map-command.ts';
 import type { ExitStatus, UsageError } from './mount-errors.ts';
+import { recoverExport, recoverHelp, recoverList, recoverWriteBack } from './recover-command.ts';
 import { flushHelp, resolve, resolveHelp, send, writeBackHelp } from './sending-command.ts';
 import type { Shell } from './shell.ts';
 import { statusHelp, statusOfAll, statusOfOne } from './status-command.ts';
@@ -47,6 +48,7 @@ export async function runGvfs(args: readonly string[], shell: Shell): Promise<nu
   addSending(gvfs, shell, run);
   addUmount(gvfs, shell, run);
   addEvents(gvfs, shell, run);
+  addRecover(gvfs, shell, run);
   addExports(gvfs, shell, run);
   try {
     await gvfs.parseAsync(withHelp(args, gvfs), { from: 'user' });
@@ -262,6 +264,35 @@ function addEvents(gvfs: Program, shell: Shell, run: Run): void {
         throw misuse(`"--since ${text}" is not possible`, 'use the number of an event, or 0');
       }
       return run.end(events(shell, { path, follow, since }));
+    });
+}
+
+function addRecover(gvfs: Program, shell: Shell, run: Run): void {
+  gvfs
+    .command('recover')
+    .description('Brings out what earlier mounts have left unsent, without a mount.')
+    .argument('[name...]', 'paths in the export, or ids; all when left out')
+    .option('--list', 'name what is unsent')
+    .option('--write-back', 'send it')
+    .option('--export <directory>', 'copy what is known of the files')
+    .option('--cachedir <directory>', 'the cache')
+    .option('-o, --options <list>', 'with --write-back: mount options for the way to the server')
+    .option(...timeoutFlag)
+    .option(...jsonFlag)
+    .addHelpText('after', recoverHelp)
+    .action((names, { list, writeBack, export: to, cachedir, json = false, ...more }) => {
+      const verbs = [list, writeBack, to].filter((verb) => verb !== undefined);
+      if (verbs.length !== 1) {
+        throw misuse('what is to be done?', 'say one of --list, --write-back, --export DIRECTORY');
+      }
+      if (writeBack === true && names.length > 0) {
+        throw misuse('--write-back sends all of a cache', 'leave the names out');
+      }
+      const request = { names, cachedir, json };
+      if (to !== undefined) return run.end(recoverExport(shell, request, to));
+      if (list === true) return run.end(recoverList(shell, request));
+      const { options = '', timeout } = more;
+      return run.end(recoverWriteBack(shell, request, options, timeoutOf(timeout)));
     });
 }
 

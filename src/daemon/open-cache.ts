@@ -27,6 +27,7 @@ const PAUSE_MS = 20;
 
 export interface Opening<T> {
   readonly cacheDirectory: string;
+  /** '' without one: nothing is mounted. */
   readonly mountpoint: string;
   /** Tries once. */
   open(): Promise<Result<T, ExportRefusal>>;
@@ -39,7 +40,7 @@ export interface Opening<T> {
 /** The cache, or why the mount cannot have it. */
 export async function openCache<T>(opening: Opening<T>): Promise<Result<T, MountFailure>> {
   const { cacheDirectory: directory, mountpoint } = opening;
-  if (liesBeneath(directory, mountpoint)) {
+  if (mountpoint !== '' && liesBeneath(directory, mountpoint)) {
     return err({ kind: 'cache', fault: 'inside', directory, message: mountpoint });
   }
   const elsewhere = await (opening.notLocal ?? notLocal)(directory);

@@ -8,6 +8,7 @@ import type { CatalogueLine } from '../../cache/catalogue.ts';
 import type { FileIo } from '../../cache/file-io.ts';
 import { NativeFileIo } from '../../cache/native-file-io.ts';
 import { type OfflineExport, openOffline } from '../../cache/offline.ts';
+import type { Exported, UnsentKept } from '../../cache/offline-unsent.ts';
 import { type FsError, localError } from '../../errors/fs-error.ts';
 import { imageLine } from './cache-control.ts';
 import { setPinnedOffline } from './offline-pins.ts';
@@ -26,7 +27,16 @@ export interface OfflineCache {
     force: boolean,
   ): Promise<Result<ResultOf<'evict'>, FsError>>;
   setPinned(choice: ImageChoice, pinned: boolean): Promise<Result<void, FsError>>;
+  unsent(): Promise<UnsentKept[]>;
+  /** Copies what is known of a file into a new one. */
+  exportUnsent(
+    kept: UnsentKept,
+    to: string,
+    onProgress: (doneBytes: number, totalBytes: number) => void,
+  ): Promise<Result<Exported, FsError>>;
 }
+
+export type { Exported, UnsentKept };
 
 export type ImageChoice = (image: ImageLine) => boolean;
 
@@ -105,6 +115,8 @@ function offlineCache(one: OfflineExport, io: FileIo): OfflineCache {
       const evicted = await one.evict(chosen(choice), { ...watch, force });
       return evicted.ok ? (interrupted(watch, 'evict') ?? evicted) : evicted;
     },
+    unsent: () => one.unsent(),
+    exportUnsent: (kept, to, onProgress) => one.exportUnsent(kept, to, onProgress),
     async setPinned(choice, pinned) {
       const lines = await one.list();
       if (!lines.ok) return lines;
