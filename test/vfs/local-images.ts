@@ -259,7 +259,9 @@ export class LocalImage implements CachedImage, LocalWrites {
     }
     for (let page = Math.floor(offset / pageBytes); page * pageBytes < end; page++) {
       const from = page * pageBytes;
-      const whole = await this.#pageBytes(as, page, Math.max(fileSize, kept.size));
+      const isWhole = offset <= from && end >= from + pageBytes;
+      const known = Math.max(fileSize, kept.size);
+      const whole = isWhole ? ok(Buffer.alloc(0)) : await this.#pageBytes(as, page, known);
       if (!whole.ok) return whole;
       const now = kept.pages.get(page)?.bytes ?? whole.value;
       const copy = Buffer.alloc(pageBytes);
@@ -330,7 +332,7 @@ export class LocalImage implements CachedImage, LocalWrites {
 
   // ---- Private ------------------------------------------------------------------------------------
 
-  get #to(): ImageSending {
+  get sending(): ImageSending {
     const { sending } = this.#source;
     assert(sending !== undefined);
     return sending;
@@ -368,6 +370,7 @@ export class LocalImage implements CachedImage, LocalWrites {
       return this.#pageBytes(as, page, fileSize);
     }
     const bytes = Buffer.alloc(pageBytes);
+    assert.equal(fetched.value.bytes.length, length, 'a fetch within the size that programs see');
     fetched.value.bytes.copy(bytes);
     fetched.value.release();
     return ok(this.#kept.pages.get(page)?.bytes ?? bytes);
@@ -420,7 +423,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     if (failure !== undefined) return this.#failed(failure);
     if (this.#cache.isEnded) return err(closed);
     await this.#resizing;
-    const found = await this.#to.look(kept.as);
+    const found = await this.sending.look(kept.as);
     if (!found.ok) return this.#failed(found.error);
     if (this.#cache.isEnded) return err(closed);
     kept.isSending = true;
@@ -438,7 +441,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     const wrong = sent.find((one) => !one.ok);
     if (wrong?.ok === false) return this.#failed(wrong.error);
     if (this.#cache.isEnded) return err(closed);
-    const committed = await this.#to.commit(kept.as);
+    const committed = await this.sending.commit(kept.as);
     if (!committed.ok) return this.#failed(committed.error);
     verifiers.add(committed.value.verifier);
     for (const [number, page] of pages) {
@@ -450,7 +453,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     if (kept.pages.size > 0 || !kept.isUnsent) return ok(undefined);
     if (this.#cache.isEnded) return err(closed);
     const { size, mtimeNs } = kept;
-    const finished = await this.#to.finish(kept.as, { size, mtimeNs });
+    const finished = await this.sending.finish(kept.as, { size, mtimeNs });
     if (!finished.ok) return this.#failed(finished.error);
     await this.#cache.delay();
     const isAll = kept.pages.size === 0 && kept.mtimeNs === mtimeNs && kept.size === size;
@@ -463,7 +466,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     const from = number * pageBytes;
     const end = Math.min(from + pageBytes, this.#kept.size);
     if (end <= from || end > this.#limit) return ok(undefined);
-    const writing = this.#to.write(
+    const writing = this.sending.write(
       this.#kept.as,
       from,
       Buffer.from(page.bytes.subarray(0, end - from)),
