@@ -526,10 +526,13 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   }
 
   /** A daemon before this one has left it. */
-  async #takenUpUnsent({ directory }: ImageContent): Promise<void> {
-    const isChanged =
-      directory.state === 'settled' && !isSameContent(directory.stamp, this.#attributes);
+  async #takenUpUnsent(content: ImageContent): Promise<void> {
+    const { stamp, state } = content.directory;
+    const { size } = this.#attributes;
+    const isChanged = state === 'settled' && !isSameContent(stamp, this.#attributes);
     if (isChanged && this.#parts.session === 'exclusive') await this.dirty.conflictFound();
+    // Another has made it longer, or a change of size was sent and not noted any more.
+    else if (size > content.map.sizeBytes) await content.grow(size);
     this.#parts.writeBack.changed(this.dirty);
   }
 

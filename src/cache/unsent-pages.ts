@@ -4,20 +4,20 @@
  *              beginSending (durable)              endSending, known
  *   resting -------------------------> sending ------------------------> resting
  *      |                                  ^ '--- endSending, unknown ---> sending
- *      | another has changed it:          |
+ *      | another has changed it (`replace`):
  *      |   shared: clean pages go --------'
  *      '   exclusive --> conflict --keepOurs--> sending        --discard--> nothing unsent
  *
  * C5  See `ImageContent.settleRun`, `DirtyPages`.
- * C6  Nothing is sent before the server's file was compared with what the image is of, unless WRITEs
- *     of ours may have changed it, which is on the disk before the first of them.
+ * C6  Nothing is sent in conflict. Whose change it was the file system knows while a file is open;
+ *     what was left by an earlier daemon, or had nobody to look after it, is compared when it is
+ *     opened, unless WRITEs of ours may have changed the file, which is on the disk before the first.
  *
  * `map.synced` calls no page dirty any more before the note of what is unsent is taken back: a power
  * loss must not send old bytes over another host's.
  */
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
-import { Errno } from '../errors/errno.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import type { Attributes, ContentStamp, ImageSending } from '../vfs/ports.ts';
 import type { CacheParts } from './cache-parts.ts';
@@ -98,14 +98,10 @@ export class UnsentPages implements DirtyImage {
     );
   }
 
-  async beginSending(found: Attributes): Promise<Result<'may send' | 'conflict', FsError>> {
+  async beginSending(): Promise<Result<'may send' | 'conflict', FsError>> {
+    // Whose change it is that the look has found is the file system's to say: by `replace`.
     await this.#host.renewal;
     if (this.inConflict) return ok('conflict');
-    const { directory } = this.#host.content ?? {};
-    if (directory?.state === 'settled' && !isSameContent(directory.stamp, found)) {
-      await this.#host.changedByAnother(found);
-      if (this.inConflict) return ok('conflict');
-    }
     const { content, path } = this.#host;
     if (content === undefined) return err(localError('ESTALE', 'send', `${path}: nothing is kept`));
     this.#told = undefined;
@@ -120,8 +116,8 @@ export class UnsentPages implements DirtyImage {
   }
 
   take(from: number, maxRunBytes: number, maxRuns: number): SendingRun[] {
-    const { content, renewal } = this.#host;
-    if (content === undefined || renewal !== undefined || content.unsent.inConflict) return [];
+    const { content } = this.#host;
+    if (content === undefined || content.unsent.inConflict) return [];
     return content.dirty.take(from, maxRunBytes, maxRuns);
   }
 
@@ -155,8 +151,13 @@ export class UnsentPages implements DirtyImage {
     const { content, changes } = this.#host;
     if (content === undefined || attributes === undefined) return;
     const { map, unsent, zeros } = content;
+    if (content.mustGo && map.dirtyPages === 0 && !changes.any) {
+      await this.#host.renewLost(content, attributes);
+      this.#host.unsentChanged();
+      return;
+    }
     if (attributes.size > map.sizeBytes && !changes.any) {
-      // Another has made it longer meanwhile, which is found out in its own way.
+      await this.#host.changedByAnother(attributes);
       return;
     }
     zeros.raise(attributes.size);
@@ -170,9 +171,8 @@ export class UnsentPages implements DirtyImage {
     if (!isSent) unsent.isSince(this.#beganMs);
     // What has begun meanwhile is settled with its own end.
     if (changes.any || !content.health.mayMark) return;
-    const noted = await this.#noteSettled(content, attributes, isSent);
-    content.failedSync(noted);
-    const errno = content.mustGo ? Errno.EIO : noted;
+    const errno = await this.#noteSettled(content, attributes, isSent);
+    content.failedSync(errno);
     if (errno !== 0 && isSent) await this.#host.renewLost(content, attributes);
     this.#host.unsentChanged();
     this.#parts.mayEvictAgain();
