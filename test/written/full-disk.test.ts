@@ -6,8 +6,9 @@ import { describe, it } from 'node:test';
 import { LoopDisk, withDisk } from '../mount/loop-disk.ts';
 import { withWrittenExport, writeBack } from './written-export.ts';
 
-const IMAGE_BYTES = 24 << 20;
-const OPERATIONS = 700;
+const DISK_MIB = 16;
+const IMAGE_BYTES = 12 << 20;
+const OPERATIONS = 350;
 
 describe('a cache disk that fills up', () => {
   for (const kind of ['ext4', 'tmpfs'] as const) {
@@ -17,7 +18,7 @@ describe('a cache disk that fills up', () => {
   it('with other things, too, loses nothing', () => fillUp('ext4', true));
 
   async function fillUp(kind: 'ext4' | 'tmpfs', withOthers: boolean): Promise<void> {
-    await withDisk(LoopDisk[kind](24), async (disk) => {
+    await withDisk(LoopDisk[kind](DISK_MIB), async (disk) => {
       await withWrittenExport(
         async (written) => {
           const { place } = written;
@@ -36,6 +37,8 @@ describe('a cache disk that fills up', () => {
           for (const { child } of images.flatMap(({ writers }) => writers)) {
             await child.succeed(100_000);
           }
+          const { bytesToServer } = await place.relay.counters();
+          assert.ok(bytesToServer > 1 << 20, 'there was room for all of it');
           const outcomes = images
             .flatMap(({ writers }) => writers)
             .map((writer) => writer.journal().length);

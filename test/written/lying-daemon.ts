@@ -2,7 +2,8 @@
  * `gvfs-mount` that breaks a promise, so that the tests of that promise can be seen to fail. Its first
  * argument is the lie, the rest are gvfs-mount's:
  *
- *   unsynced   nothing is made durable on the cache's disk, and everybody is told that it is
+ *   unsynced   once an image has pages, nothing more is made durable on the cache's disk, and everybody
+ *              is told that it is
  *   unmarked   a write is acknowledged while the marks that it is unsent are not on the disk yet
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +14,11 @@ const LATE_MS = 3_000;
 
 const lies: Record<string, () => void> = {
   unsynced() {
-    NativeFileIo.prototype.sync = () => Promise.resolve(0);
+    const { writeChunks } = MapFile.prototype;
+    MapFile.prototype.writeChunks = function (...args) {
+      NativeFileIo.prototype.sync = () => Promise.resolve(0);
+      return writeChunks.apply(this, args);
+    };
   },
   unmarked() {
     const { writeChunks } = MapFile.prototype;

@@ -116,7 +116,8 @@ export class Image {
   async assertKept(mount: Mount, promise: PromiseKept, when: string): Promise<void> {
     const copy = this.#export.journals.path(this.name);
     await mount.children.run('cp', [join(mount.mountpoint, this.name), copy]);
-    this.#take(readFileSync(copy), promise, `${when}, ${this.name} on the mount`);
+    const what = `${when}, ${this.name} on the mount, whose log says:\n${mount.log()}\n`;
+    this.#take(readFileSync(copy), promise, what);
   }
 
   /** Compares what the server has with what was last seen, and what was acknowledged since. */
