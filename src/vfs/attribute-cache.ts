@@ -69,6 +69,8 @@ export interface AttributeState {
   bout: Bout | undefined;
   /** Whether nobody but us has changed it cannot be told: it is to be dropped at the next open. */
   inDoubt: boolean;
+  /** Bytes were written here since another's changes were last ruled out. */
+  isWritten: boolean;
   /** When an answer last told what a change of ours found or left. */
   provedAtMs: number;
   /** Moves when the content (bytes, names) may have changed otherwise than by us. */
@@ -171,6 +173,7 @@ export class AttributeCache {
       changesInFlight: 0,
       bout: undefined,
       inDoubt: false,
+      isWritten: false,
       provedAtMs: Number.NEGATIVE_INFINITY,
       contentVersion: 0,
       othersVersion: 0,
@@ -276,6 +279,7 @@ export class AttributeCache {
     const { bout } = state;
     assert(bout !== undefined, 'endChange without beginChange');
     state.changesInFlight -= 1;
+    if (effect.sizeAtLeast !== undefined) state.isWritten = true;
     const alone = change.alone && change.changesBegun === state.changesBegun;
     const { known } = state;
     const { before, after } = wcc ?? {};
@@ -319,6 +323,19 @@ export class AttributeCache {
 
   #isProved({ provedAtMs }: AttributeState): boolean {
     return provedAtMs > this.#clock.monotonicMs() - OURS_MS;
+  }
+
+  /**
+   * Another may have changed the inode. What it changed while we did passed for ours: where others
+   * write, what we have written is of unknown content.
+   */
+  doubt(state: AttributeState): void {
+    this.expire(state);
+    // What the server allows may have changed without a trace in the attributes.
+    state.accessVersion += 1;
+    if (state.isWritten && this.#policy.session === 'shared') state.inDoubt = true;
+    state.isWritten = false;
+    this.resolveDoubt(state);
   }
 
   /** Somebody opens the file: what is in doubt counts as changed by others. */

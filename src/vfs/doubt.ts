@@ -1,7 +1,8 @@
 /**
  * Doubt in everything that is known: the middleware says that another host may have changed the
  * export. In any session the next use of a file or directory asks the server, and what has changed
- * is then dropped as usual; what has not stays, the bytes in the cache above all.
+ * is then dropped as usual; what has not stays, the bytes in the cache above all. Of a file that
+ * was written here in a shared session that cannot be told, and nothing stays.
  */
 import type { Ino } from '../base/brand.ts';
 import type { Inode } from './inodes.ts';
@@ -23,9 +24,7 @@ export function doubt(state: MountState, ino?: Ino): void {
 
 function doubtOne(state: MountState, inode: Inode): void {
   const { attributes, ino } = inode;
-  state.attributes.expire(attributes);
-  // What the server allows may have changed without a trace in the attributes.
-  attributes.accessVersion += 1;
+  state.attributes.doubt(attributes);
   const isKnown = inode.lookups > 0 || ino === ROOT_INO;
   if (!isKnown) return;
   if (attributes.known?.type === 'directory') {

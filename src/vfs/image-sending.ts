@@ -53,7 +53,11 @@ export class Sending implements ImageSending {
   }
 
   async look(as: Credentials): Outcome<Attributes> {
-    return this.isGone ? this.#gone() : this.#state.getattr(as, this.#inode, 'now');
+    if (this.isGone) return this.#gone();
+    const found = await this.#state.getattr(as, this.#inode, 'now');
+    // What it proves of another's changes is known to the image before anything is sent.
+    await this.#image.told();
+    return found;
   }
 
   async write(as: Credentials, offset: number, bytes: Buffer): Outcome<WriteOk> {

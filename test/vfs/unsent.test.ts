@@ -121,7 +121,7 @@ describe('a write in an exclusive session', () => {
     const handle = await dirtied(mounted, 'through');
     images.refuses = false;
     value(await mounted.write(handle, 0, 'locally'));
-    value(await mounted.fs.settleUnsent());
+    value(await images.image(server.handleAt('/disk')).writeBack());
     server.restart();
     value(await mounted.fsync(handle));
     value(await mounted.fs.settleUnsent());
@@ -414,8 +414,10 @@ describe('a file that loses its name', () => {
   });
 
   it('is found by its inode, though its name is not known any more', async () => {
-    const { images, mounted } = world({ options: { lookupcache: 'none' } });
+    const { server, images, mounted } = world({ options: { nameCacheEntries: 1 } });
+    server.putFile('/other', '');
     mounted.fs.release(await dirtied(mounted));
+    await mounted.walk('/other');
     value(await mounted.fs.unlink(by(alice), ...O_CREATED));
     assert.equal(images.discards, 1);
   });
@@ -442,8 +444,12 @@ describe('what another daemon left behind', () => {
     mounted.fs.release(await dirtied(mounted, 'longer than the old bytes of it'));
     const away = gate();
     const { mtimeNs } = await stat(mounted);
+    let looks = 0;
+    server.before = ({ procedure }) => {
+      if (procedure === 'getattr') looks += 1;
+      return procedure === 'getattr' && looks === 1 ? away.opened : undefined;
+    };
     const again = await next(mounted);
-    server.before = ({ procedure }) => (procedure === 'getattr' ? away.opened : undefined);
     assert.equal(again.fs.unsent()[0]?.recovered, true);
     assert.equal((await again.walk('/disk')).attributes.size, 31);
     assert.equal((await again.walk('/disk')).attributes.mtimeNs, mtimeNs);
@@ -577,6 +583,21 @@ describe('doubt', () => {
     assert.equal((await stat(mounted)).size, 32);
     const read = await mounted.read(handle, 0, 99);
     assert.equal(read.toString(), 'what another host has made of it');
+  });
+
+  it('drops in a shared session what was written here while others may have written, too', async () => {
+    const { server, mounted } = world({ options: { session: 'shared' } });
+    const handle = await dirtied(mounted);
+    value(await mounted.fsync(handle));
+    const { ino } = await mounted.walk('/disk');
+    const keeps = async () => value(await mounted.fs.open(by(alice), ino, O_RDONLY)).keepCache;
+    await keeps();
+    assert.equal(await keeps(), true);
+    mounted.fs.doubt(ino);
+    assert.equal(await keeps(), false);
+    mounted.fs.doubt(ino);
+    assert.equal(await keeps(), true);
+    assert.equal(server.bytesOf('/disk').toString(), 'NEW old bytes of it');
   });
 });
 
