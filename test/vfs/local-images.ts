@@ -253,7 +253,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     const kept = this.#kept;
     const { pageBytes } = this.#cache;
     const end = offset + bytes.length;
-    if (this.#cache.refuses || kept.inConflict) {
+    if (this.#cache.refuses) {
       await this.#sendOver(offset, end);
       return ok('through');
     }
