@@ -30,8 +30,8 @@ export function openKept(
 }
 
 /**
- * Compares the present blocks with their sums, and clears what differs or cannot be read; `checked`
- * is told how many bytes so far. Ends early, with what it found, when aborted. Nothing else may use
+ * Compares the clean pages with their sums, and clears those of blocks where they differ or cannot
+ * be read; dirty pages stay (C4). `checked` is told how many bytes so far. Ends early, with what it found, when aborted. Nothing else may use
  * the image meanwhile. Err: the disk failed, and damaged blocks may still be marked.
  */
 export async function verifyBlocks(
@@ -48,12 +48,14 @@ export async function verifyBlocks(
     const end = Math.min(first + BLOCKS_AT_ONCE, map.blockCount);
     const present = map.presentBytes(first * PAGES_PER_BLOCK, pageEnd(image, end));
     if (present === 0) continue;
-    const masks = Uint16Array.from({ length: end - first }, (_, i) => map.mask(first + i));
+    // Dirty pages have no sum.
+    const masks = Uint16Array.from({ length: end - first }, (_, i) => map.cleanMask(first + i));
     const sums = await readableSums(io, image.dataFd, first, masks);
     if (!sums.ok) return err(localFailure(sums.error, 'read', image.fileId));
     for (const [i, mask] of masks.entries()) {
       if (mask === 0 || map.sum(first + i) === sums.value[i]) continue;
-      damagedBytes += map.presentBytes(...blockPages(image, first + i));
+      const pages = blockPages(image, first + i);
+      damagedBytes += map.presentBytes(...pages) - map.dirtyBytes(...pages);
       const cleared = await clearBlock(image, first + i);
       if (cleared !== 0) return err(localFailure(cleared, 'clear', image.fileId));
     }
