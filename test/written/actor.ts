@@ -1,4 +1,5 @@
 /** A program on the mount that does to one file what it is told, a system call at a time. */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { type Child, PYTHON } from '../mount/children.ts';
@@ -43,7 +44,7 @@ export class Actor {
   static async on(mount: Mount, name: string): Promise<Actor> {
     const args = ['-c', ACTOR, join(mount.mountpoint, name)];
     const child = await mount.children.start(PYTHON, args, { interactive: true });
-    await child.says('running');
+    await child.says('running\n');
     return new Actor(child);
   }
 
@@ -77,7 +78,9 @@ export class Actor {
 
   async sees(bytes: Buffer): Promise<boolean> {
     const sum = createHash('sha256').update(bytes).digest('hex');
-    return (await this.#child.ask('sum')) === sum;
+    const found = await this.#child.ask('sum');
+    assert.equal(found.length, sum.length, `reading failed: ${found}`);
+    return found === sum;
   }
 
   async end(): Promise<void> {

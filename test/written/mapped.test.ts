@@ -36,7 +36,7 @@ describe('a live writer through MAP_SHARED, without msync', () => {
           ['-c', MAPPER, join(mount.mountpoint, name), String(PAGES)],
           { interactive: true },
         );
-        await mapper.says('running');
+        await mapper.says('running\n');
         for (let round = 0; round < 4; round += 1) {
           const stores = Number(await mapper.ask('how many?'));
           assert.ok(stores > 0);

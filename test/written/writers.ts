@@ -56,7 +56,7 @@ export class Journals {
   async start(children: Children, file: string, plan: WriterPlan): Promise<RunningWriter> {
     const path = join(this.#home, String(this.#count++));
     const child = await children.start(PYTHON, [WRITER, file, path, JSON.stringify(plan)]);
-    await child.says('running');
+    await child.says('running\n');
     return new RunningWriter(child, file, path);
   }
 
