@@ -95,6 +95,24 @@ describe('write-back of an image', () => {
     assert.ok(world.engine.figures().commits > 2, `${world.engine.figures().commits} COMMITs`);
   });
 
+  it('does not run far ahead of a server that is slow to commit', async () => {
+    const world = new World();
+    const image = world.image();
+    image.sending.delayMs = ({ name }) => (name === 'commit' ? 10_000 : 2);
+    world.write(image, 0, (320 * MiB) / PAGE_BYTES, 1);
+    const sentAtCommits: number[] = [];
+    image.sending.fate = ({ name }) => {
+      if (name === 'commit') sentAtCommits.push(image.sending.countOf('write'));
+      return {};
+    };
+    assert.ok((await world.writeBack(image)).ok);
+    assertSent(image);
+    const [first, second] = sentAtCommits;
+    assert.ok(first !== undefined && second !== undefined);
+    // In WRITEs of at most 1 MiB.
+    assert.ok(second - first < 200, `${second - first} WRITEs until the first COMMIT was answered`);
+  });
+
   it('sends again what a restarted server has lost', async () => {
     const world = new World();
     const image = world.image(PAGE_BYTES);
@@ -463,6 +481,19 @@ describe('by itself', () => {
       await world.wait(1_000);
     }
     const writes = image.sending.countOf('write');
+    assert.ok(writes >= 8 && writes <= 11, `${writes} WRITEs in 300 s`);
+  });
+
+  it('nor with one that is written whenever it is sent', async () => {
+    const world = new World({ mode: 'back', ageMs: 30_000 });
+    const image = world.image();
+    let writes = 0;
+    image.sending.fate = ({ name }) => {
+      if (name === 'write') world.write(image, 0, 1, ++writes);
+      return {};
+    };
+    world.write(image, 0, 1, 0);
+    await world.wait(300_000);
     assert.ok(writes >= 8 && writes <= 11, `${writes} WRITEs in 300 s`);
   });
 
