@@ -462,7 +462,9 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     this.#attributes = attributes;
     const content = this.#content;
     if (content === undefined || !this.hasUnsent) return this.#replaceContent(attributes);
-    if (this.#parts.session === 'exclusive') return this.dirty.conflictFound();
+    // While it is being sent, a server that has lost WRITEs of ours looks as if another had changed it.
+    const isOurs = content.directory.state === 'sending';
+    if (this.#parts.session === 'exclusive' && !isOurs) return this.dirty.conflictFound();
     await content.dropClean();
     if (attributes.size > content.map.sizeBytes) await content.grow(attributes.size);
     content.zeros.set(attributes.size);

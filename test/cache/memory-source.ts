@@ -7,7 +7,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Credentials } from '../../src/base/credentials.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
 import { type FsError, localError } from '../../src/errors/fs-error.ts';
-import type { Attributes, Fetched, ImageSource } from '../../src/vfs/ports.ts';
+import type { Attributes, Fetched, ImageSending, ImageSource } from '../../src/vfs/ports.ts';
 
 /** Something that happens when the test says so. */
 export interface Gate {
@@ -22,6 +22,10 @@ export interface FetchSeen {
 
 export class MemorySource implements ImageSource {
   bytes: Buffer;
+  /** How unsent writes reach it; undefined: they do not. */
+  sending: ImageSending | undefined;
+  /** What was set; undefined: the time of the last change. */
+  mtimeNs: bigint | undefined;
   /** Told by the stamp: another client's change. */
   version = 1;
   /** A change of ours is under way, or its outcome is not known. */
@@ -88,7 +92,7 @@ export class MemorySource implements ImageSource {
       fsid: 7n,
       fileid: 42n,
       atimeNs: timeNs,
-      mtimeNs: timeNs,
+      mtimeNs: this.mtimeNs ?? timeNs,
       ctimeNs: timeNs,
     };
   }
@@ -98,6 +102,7 @@ export class MemorySource implements ImageSource {
     const source = new MemorySource(this.bytes);
     source.version = this.version;
     source.snapshotAt = this.snapshotAt;
+    source.mtimeNs = this.mtimeNs;
     return source;
   }
 

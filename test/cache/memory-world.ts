@@ -7,7 +7,7 @@
  */
 import assert from 'node:assert/strict';
 import type { FileHandle, HandleId } from '../../src/base/brand.ts';
-import type { CacheEvents } from '../../src/cache/cache-parts.ts';
+import type { CacheEvents, Session, WriteMode } from '../../src/cache/cache-parts.ts';
 import { DiskCache } from '../../src/cache/disk-cache.ts';
 import { fileIdOf } from '../../src/cache/file-id.ts';
 import type { Image } from '../../src/cache/image.ts';
@@ -16,6 +16,7 @@ import type { Amount, DiskSizes } from '../../src/cache/space.ts';
 import type { ReadReply } from '../../src/vfs/ports.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 import { GatedIo } from './memory-gated-io.ts';
+import { withBytes } from './memory-sending.ts';
 import { type Gate, type MemorySource, settled } from './memory-source.ts';
 import { PaperDisk } from './paper-disk.ts';
 
@@ -40,6 +41,11 @@ interface Watched {
   readonly states: Buffer[];
 }
 
+interface Patch {
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
 interface HeldReply extends Watched {
   readonly reply: ReadReply & { readonly kind: 'file' };
   readonly fd: number;
@@ -50,22 +56,32 @@ export interface WorldOptions {
   readonly bootId?: string;
   readonly size?: Amount;
   readonly maxBacklogBytes?: number;
+  readonly session?: Session;
+  readonly write?: WriteMode;
+  /** What programs see, where the server has not all of it. */
+  readonly local?: Buffer;
   /** What the disk says that the image takes. */
   readonly imageBytes?: (id: string) => number;
 }
 
 export class World {
   readonly source: MemorySource;
+  /** What programs see, where the server has not all of it. */
+  local: Buffer | undefined;
   readonly clock = new ManualClock();
   readonly disk: PaperDisk;
   readonly gated: GatedIo;
   readonly gates: Gate[] = [];
   readonly events: string[] = [];
+  /** Writes under way: readers may see them already. */
+  readonly #patches = new Set<Patch>();
   /** Replies from the file that the kernel has not got yet. */
   readonly replies: HeldReply[] = [];
   readonly #bootId: string;
   readonly #size: Amount;
   readonly #maxBacklogBytes: number;
+  readonly #session: Session;
+  readonly #write: WriteMode;
   readonly #sizes: DiskSizes;
   readonly #watched = new Set<Watched>();
   #cache: DiskCache | undefined;
@@ -79,6 +95,9 @@ export class World {
     this.#bootId = options.bootId ?? thisBoot;
     this.#maxBacklogBytes = options.maxBacklogBytes ?? 2 ** 40;
     this.#size = options.size ?? { bytes: 2 ** 40 };
+    this.#session = options.session ?? 'shared';
+    this.#write = options.write ?? 'through';
+    this.local = options.local;
     const { imageBytes = () => 0 } = options;
     this.#sizes = { ...unlimited, image: (id) => Promise.resolve(imageBytes(id)) };
   }
@@ -88,6 +107,11 @@ export class World {
     await world.#openCache();
     await world.openImage();
     return world;
+  }
+
+  /** The file as programs see it. */
+  get file(): Buffer {
+    return this.local ?? this.source.bytes;
   }
 
   get cache(): DiskCache {
@@ -188,15 +212,63 @@ export class World {
 
   /** The file has just changed, or may have: reads under way may see it so. */
   changed(): void {
-    const state = Buffer.from(this.source.bytes);
+    const state = Buffer.from(this.file);
     for (const watched of this.#watched) watched.states.push(state);
     for (const reply of this.replies) reply.states.push(state);
   }
 
+  /**
+   * A program writes, and gets its answer when `acknowledged` is called: in between, readers see
+   * the old bytes or the new ones. 'failed': nobody knows.
+   */
+  writing(offset: number, bytes: Buffer): (outcome: 'acknowledged' | 'failed') => void {
+    const patch = { offset, bytes };
+    this.#patches.add(patch);
+    const state = withBytes(this.file, offset, bytes);
+    for (const watched of [...this.#watched, ...this.replies]) watched.states.push(state);
+    return (outcome) => {
+      if (outcome === 'acknowledged') {
+        this.#patches.delete(patch);
+        this.local = withBytes(this.file, offset, bytes);
+      }
+      this.changed();
+    };
+  }
+
+  /** A write of a program to the image, as the file system does it. */
+  async write(offset: number, bytes: Buffer): Promise<'kept' | 'through' | 'failed'> {
+    const { local } = this.image;
+    assert.ok(local !== undefined, 'the image keeps no writes');
+    const end = this.writing(offset, bytes);
+    const written = await local.write(someone, offset, Buffer.from(bytes), this.file.length);
+    if (written.ok && written.value === 'kept') {
+      end('acknowledged');
+      return 'kept';
+    }
+    end('failed');
+    return written.ok ? 'through' : 'failed';
+  }
+
+  /** The same, with all that it needs; it has to be kept. */
+  async writeNow(offset: number, bytes: Buffer): Promise<void> {
+    assert.equal(await this.until(this.write(offset, bytes)), 'kept');
+  }
+
+  /** All that was acknowledged is at the server when it resolves. */
+  async writeBackNow(): Promise<void> {
+    const { local } = this.image;
+    if (local === undefined) return;
+    const sent = await this.until(local.writeBack());
+    assert.ok(sent.ok, sent.ok ? '' : sent.error.message);
+  }
+
   /** Begins a read; what it answers is checked when it does. */
   read(offset: number, length: number, reader = firstReader): Promise<'read' | 'failed'> {
-    const states = [Buffer.from(this.source.bytes)];
-    const fileSize = this.source.bytes.length;
+    const states: Buffer[] = [Buffer.from(this.file)];
+    for (const patch of this.#patches) {
+      states.push(withBytes(this.file, patch.offset, patch.bytes));
+    }
+    const fileSize = this.file.length;
     const count = Math.max(Math.min(length, fileSize - offset), 0);
     const watched = { offset, length: count, states };
     this.#watched.add(watched);
@@ -220,6 +292,20 @@ export class World {
     assert.equal(outcome, 'read');
     await this.finishReplies();
     this.#check();
+  }
+
+  /** Bytes as the image has them, of a file of so many. Nothing of it is checked. */
+  async bytesOf(offset: number, length: number, fileSize: number): Promise<Buffer> {
+    const answer = await this.image.read(someone, firstReader, offset, length, fileSize);
+    assert.ok(answer.ok, answer.ok ? '' : answer.error.message);
+    const reply = answer.value;
+    if (reply.kind === 'zeros') return Buffer.alloc(reply.length);
+    const bytes =
+      reply.kind === 'bytes'
+        ? Buffer.concat(reply.bytes)
+        : Buffer.from(await this.fileBytes(reply.fd, reply.offset, reply.length));
+    reply.release();
+    return bytes;
   }
 
   /** The same, while earlier replies are left as they are. */
@@ -281,6 +367,11 @@ export class World {
       notKept: note('notKept'),
       disk: (report, was) => this.events.push(`disk ${was} ${report.state}`),
       failure: note('failure'),
+      conflict: note('conflict'),
+      changedUnderDirty: note('changedUnderDirty'),
+      dirty: note('dirty'),
+      clean: note('clean'),
+      notSent: (image, path) => this.events.push(`notSent ${image} ${path}`),
     };
     const opened = await DiskCache.open(
       {
@@ -293,6 +384,8 @@ export class World {
         size: this.#size,
         maxBacklogBytes: this.#maxBacklogBytes,
         freeFloor: { bytes: 0 },
+        session: this.#session,
+        write: this.#write,
         clock: this.clock,
         io: this.gated.io,
         paths: this.disk.paths,
