@@ -65,6 +65,8 @@ export class Session {
   #giveUp: MountFailure = { kind: 'interrupted' };
   /** What is unsent when the mount ends is not sent: it stays in the cache. */
   #keepsUnsent = false;
+  /** As it was when the sending was ended: once the files are closed nobody knows any more. */
+  #keptBytes = 0;
   /** The next mount has the cache: it sends what is unsent. */
   #isHandedOver = false;
   #settled: (left: { keptBytes: number }) => void = () => undefined;
@@ -307,7 +309,8 @@ export class Session {
     await this.#mounted?.abandon();
     const keepUnsent = this.#keepsUnsent;
     const unsentBytes = layers?.unsentBytes ?? 0;
-    if (unsentBytes > 0 && !keepUnsent) {
+    if (keepUnsent) this.#keptBytes = Math.max(this.#keptBytes, unsentBytes);
+    else if (unsentBytes > 0) {
       this.#log.info('unsent writes are written back, SIGTERM twice keeps them', { unsentBytes });
     }
     const closing = layers?.close(keepUnsent).catch((error: unknown) => this.fault(error));
@@ -326,8 +329,8 @@ export class Session {
         if (bytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
       }
     }
-    // Once the cache is closed nobody knows any more.
-    const keptBytes = this.#isHandedOver ? 0 : (layers?.unsentBytes ?? 0);
+    const stays = this.#keepsUnsent ? this.#keptBytes : (layers?.unsentBytes ?? 0);
+    const keptBytes = this.#isHandedOver ? 0 : stays;
     if (!(await inTime(layers?.letGo(), CACHE_LIMIT_MS))) {
       this.#log.error('the cache could not be written down in time', { source: this.#source });
     }
