@@ -4,9 +4,9 @@ import { killRounds } from './kills.ts';
 
 describe('kill -9 of the daemon at any moment', () => {
   for (const [write, rounds] of [
-    ['through', 2],
+    ['through', 1],
     ['back', 5],
-    ['deferred', 2],
+    ['deferred', 1],
   ] as const) {
     it(`loses no acknowledged write, and shows no foreign byte (write=${write})`, async () => {
       await killRounds({ rounds, write, seed: 41 });

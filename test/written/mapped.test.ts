@@ -37,7 +37,7 @@ describe('a live writer through MAP_SHARED, without msync', () => {
           { interactive: true },
         );
         await mapper.says('running\n');
-        for (let round = 0; round < 4; round += 1) {
+        for (let round = 0; round < 3; round += 1) {
           const stores = Number(await mapper.ask('how many?'));
           assert.ok(stores > 0);
           await writeBack(mount, 'deferred', what === 'the file' ? name : '');
