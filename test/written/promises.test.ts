@@ -16,8 +16,10 @@ import { describe, it } from 'node:test';
 import {
   type CachedExport,
   type CachedExportOptions,
+  gvfs,
   withCachedExport,
 } from '../cached/cached-export.ts';
+import { cacheDirectory } from '../mount/cache-directory.ts';
 import { LoopDisk, withDisk } from '../mount/loop-disk.ts';
 import type { Mount } from '../mount/mount-fixture.ts';
 import { Actor } from './actor.ts';
@@ -260,6 +262,38 @@ describe('the end of a mount with unsent writes', () => {
       await again.end();
       await next.close();
       assert.ok(atServer().equals(patched(before, 100, piece)));
+    });
+  });
+});
+
+describe('what a killed daemon has left unsent', () => {
+  it('is sent by gvfs recover --write-back, without a mount', async () => {
+    await onOneFile(DEFERRED, async ({ place, mount, actor, before, atServer }) => {
+      assert.equal(await actor.write(100, piece), 'done');
+      await mount.crash();
+      const listed = await gvfs(mount, 'recover', '--list', '--cachedir', place.cache);
+      assert.match(listed, /disk\.raw/);
+      const way = `port=${place.relay.port},mountport=${place.server.mountPort}`;
+      const cache = ['--cachedir', place.cache, '-o', way];
+      const sent = await gvfs(mount, 'recover', '--write-back', ...cache);
+      assert.ok(atServer().equals(patched(before, 100, piece)), sent);
+    });
+  });
+
+  it('is copied out by gvfs recover --export, even where the server has lost the file', async () => {
+    await onOneFile(DEFERRED, async ({ place, mount, actor, before }) => {
+      assert.ok(await actor.sees(before));
+      assert.equal(await actor.write(100, piece), 'done');
+      await mount.crash();
+      rmSync(join(place.server.directory, NAME));
+      const rescue = cacheDirectory();
+      try {
+        await gvfs(mount, 'recover', '--export', rescue.path, '--cachedir', place.cache);
+        const copy = readFileSync(join(rescue.path, NAME));
+        assert.ok(copy.equals(patched(before, 100, piece)));
+      } finally {
+        rescue.remove();
+      }
     });
   });
 });
