@@ -5,7 +5,8 @@
  *   CACHE/<export id>/LOCK         flock, and who has it
  *                     knowledge    what is known of names
  *                     <file id>/   an image each
- *                     .unsent/<id> says that the image has unsent writes; an empty file
+ *                     .unsent/<id> says that the image has unsent writes, <id>.synced that some of
+ *                                  them were synced
  *                     .gone/<n>    directories of images that were dropped: to be removed
  *                     .lost/<n>    the same, with unsent writes: for people, never removed
  *
@@ -250,23 +251,35 @@ export class ExportDirectory {
     const made = await this.paths.makeDirectory(marks);
     if (made !== 0 && made !== Errno.EEXIST) return made;
     const { errno, fd } = await this.paths.open(join(marks, fileId), 'create');
-    if (errno === 0) await this.paths.close(fd);
-    return errno;
+    if (errno !== 0) return errno;
+    const written = await this.io.write(fd, 0, Buffer.from(`${this.bootId}\n`));
+    await this.paths.close(fd);
+    return written;
   }
 
-  /** What was noted is there after a power loss, too. Errno. */
-  async syncUnsentMarks(): Promise<number> {
-    const errno = await this.paths.sync(join(this.path, '.unsent'));
-    return errno === 0 ? this.paths.sync(this.path) : errno;
+  /** Durably notes that it has unsent writes that have to outlive a power loss. Errno. */
+  async markSynced(fileId: string): Promise<number> {
+    const { errno, fd } = await this.paths.open(this.#syncedMark(fileId), 'create');
+    if (errno !== 0) return errno;
+    await this.paths.close(fd);
+    const synced = await this.paths.sync(join(this.path, '.unsent'));
+    return synced === 0 ? this.paths.sync(this.path) : synced;
   }
 
-  /** A mark that is left says nothing: info is asked. */
+  /** Marks that are left say nothing: info is asked. */
   async unmarkUnsent(fileId: string): Promise<void> {
+    await this.paths.remove(this.#syncedMark(fileId));
     await this.paths.remove(join(this.path, '.unsent', fileId));
   }
 
-  async isMarkedUnsent(fileId: string): Promise<boolean> {
-    return (await this.paths.status(join(this.path, '.unsent', fileId))).errno === 0;
+  /**
+   * Whether unsent writes may be in an image that cannot be believed. After a power loss only what
+   * was synced had to be there: what else it has left of an image is no loss.
+   */
+  async mayHoldUnsent(fileId: string): Promise<boolean> {
+    const mark = await this.paths.read(join(this.path, '.unsent', fileId), 4096);
+    if (mark.errno === 0 && mark.bytes.toString() === `${this.bootId}\n`) return true;
+    return (await this.paths.status(this.#syncedMark(fileId))).errno === 0;
   }
 
   writeWhole(directory: string, name: string, bytes: Buffer, durable: boolean): Promise<number> {
@@ -276,7 +289,11 @@ export class ExportDirectory {
   /** An image of which nothing can be read has unsent writes if it is marked so. */
   async #hasUnsent(fileId: string): Promise<boolean> {
     const info = await readInfo(this, fileId);
-    return info.ok ? info.value.unsent !== undefined : this.isMarkedUnsent(fileId);
+    return info.ok ? info.value.unsent !== undefined : this.mayHoldUnsent(fileId);
+  }
+
+  #syncedMark(fileId: string): string {
+    return join(this.path, '.unsent', `${fileId}.synced`);
   }
 
   async #sayWhy(path: string, why: string): Promise<void> {

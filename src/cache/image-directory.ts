@@ -124,8 +124,9 @@ export class ImageDirectory {
   #syncedWrites = 0;
   /** The size of `data` that was durable with that, at least. */
   #durableSizeBytes: number;
-  /** Whether the mark of unsent writes is there after a power loss. */
+  /** Whether the mark of synced unsent writes is there for sure, or may be. */
   #markDurable = false;
+  #mayBeMarked: boolean;
   /** errno of an fdatasync that failed. */
   #lostSync = 0;
   #holesTrusted: boolean;
@@ -202,6 +203,7 @@ export class ImageDirectory {
     this.#info = files.info;
     this.#syncedHolds = files.syncedHolds;
     this.#syncedDirty = files.info.unsent !== undefined;
+    this.#mayBeMarked = files.info.unsent !== undefined;
     this.#liveSizeBytes = files.map.sizeBytes;
     this.#syncedSizeBytes = files.syncedSizeBytes;
     this.#durableSizeBytes = Math.min(files.syncedSizeBytes, files.map.sizeBytes);
@@ -409,11 +411,12 @@ export class ImageDirectory {
         this.#markDurable = false;
       }
       const noted: ImageInfo = { ...this.#info, unsent: note };
-      const errno = await this.#writeInfo(noted, how === 'durable' || this.#syncedDirty);
+      const errno = await this.#writeInfo(noted, how === 'durable');
       if (errno !== 0) return errno;
       this.#info = noted;
       if (note === undefined && !this.#nameless) {
         await this.#exportDirectory.unmarkUnsent(this.fileId);
+        this.#mayBeMarked = false;
       }
       return 0;
     });
@@ -717,27 +720,30 @@ export class ImageDirectory {
 
   async #makeInfoDurable(info = this.#info): Promise<number> {
     if (this.#nameless) return 0;
-    if (info.unsent !== undefined && !this.#markDurable) {
-      // The header of the live map, too: by its boot id the next daemon knows of a power loss.
-      const live = await this.#durably(this.#live.fd);
-      const errno = live === 0 ? await this.#exportDirectory.syncUnsentMarks() : live;
-      if (errno !== 0) return errno;
-      this.#markDurable = true;
+    if (!this.#infoDurable) {
+      for (const place of [join(this.#path, 'info'), this.#path, this.#exportDirectory.path]) {
+        const errno = await this.#paths.sync(place);
+        if (errno !== 0) return errno;
+      }
+      this.#infoDurable = true;
+      this.#nameDurable = true;
     }
-    if (this.#infoDurable) return 0;
-    for (const place of [join(this.#path, 'info'), this.#path, this.#exportDirectory.path]) {
-      const errno = await this.#paths.sync(place);
-      if (errno !== 0) return errno;
-    }
-    this.#infoDurable = true;
-    this.#nameDurable = true;
-    return 0;
+    if (info.unsent === undefined || this.#markDurable) return 0;
+    // Headers, too: by the boot id of the live map the next daemon knows of a power loss.
+    const live = await this.#durably(this.#live.fd);
+    const synced = live === 0 ? await this.#durably(this.#synced.fd) : live;
+    // From now on it is no debris of a power loss, whatever is found of it.
+    this.#mayBeMarked = true;
+    const errno = synced === 0 ? await this.#exportDirectory.markSynced(this.fileId) : synced;
+    if (errno === 0) this.#markDurable = true;
+    return errno;
   }
 
   /** In the info lane only. */
-  async #writeInfo(info: ImageInfo, durable: boolean): Promise<number> {
+  async #writeInfo(info: ImageInfo, isDurable: boolean): Promise<number> {
     if (this.#nameless) return 0;
     this.#infoDurable = false;
+    const durable = isDurable || this.#mayBeMarked;
     const bytes = encodeInfo(info);
     const errno = await this.#exportDirectory.writeWhole(this.#path, 'info', bytes, durable);
     if (errno !== 0 || !durable) return errno;

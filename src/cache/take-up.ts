@@ -102,7 +102,7 @@ export async function takeUpImageFiles(
   const info = mine.ok ? await readInfo(exportDirectory, fileId) : err('');
   if (!mine.ok || !info.ok) {
     const why = mine.ok ? `info ${info.ok ? '' : info.error}` : `its directory ${mine.error}`;
-    const unsent = await exportDirectory.isMarkedUnsent(fileId);
+    const unsent = await exportDirectory.mayHoldUnsent(fileId);
     return { kind: 'unbelievable', why, pinned: false, unsent };
   }
   const { pinned, state, stamp } = info.value;
@@ -114,7 +114,10 @@ export async function takeUpImageFiles(
       ? undefined
       : contentDifference(unsettled, changed)
     : 'info is of another file';
-  if (other !== undefined) return { kind: 'unbelievable', why: other, pinned, unsent: isUnsent };
+  if (other !== undefined) {
+    const unsent = isUnsent && (await exportDirectory.mayHoldUnsent(fileId));
+    return { kind: 'unbelievable', why: other, pinned, unsent };
+  }
   const { path, lastUsedMs } = wanted;
   const how = unsettled || changed ? 'dirty pages' : 'all';
   const files = await takeUpFiles(opened, { ...info.value, path, lastUsedMs }, how);
@@ -125,7 +128,8 @@ export async function takeUpImageFiles(
   }
   await opened.closeOthers([]);
   const { why, unsent } = files.error;
-  return { kind: 'unbelievable', why, pinned, unsent: isUnsent || unsent };
+  const mayBe = unsent || (isUnsent && (await exportDirectory.mayHoldUnsent(fileId)));
+  return { kind: 'unbelievable', why, pinned, unsent: mayBe };
 }
 
 /** The info of an image, or a clause that says why it is none to believe. */
@@ -290,6 +294,10 @@ async function takeUpFiles(
 
   const live = await liveFor(opened, foundLive, believed.value, isUnsent);
   if (live === undefined) return disbelief('map cannot be written');
+  if (isUnsent) {
+    const marked = await opened.exportDirectory.markUnsent(opened.fileId);
+    if (marked !== 0) return disbelief(`it cannot be marked (${errnoName(marked)})`);
+  }
   const compared = await compareSynced(foundSynced, map);
   if (compared === undefined) remarks.push(`map.synced ${foundSynced.why}`);
   const synced = compared?.file ?? (await remakeMap(opened, 'map.synced', emptyLike(map), true));
