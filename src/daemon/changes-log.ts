@@ -1,15 +1,38 @@
 /**
  * What people change over the control socket, as one line of the log each: pins, evictions, warming,
- * requests that were made to fail. Questions are not logged.
+ * requests that were made to fail, conflicts, unmounts. Questions are not logged.
  */
 import type { Log, LogFields } from '../observe/log.ts';
 import type { Controlled, ControlledCache, ControlledImage } from './control/controlled.ts';
 
 /** The same, with the log told of what was done. */
 export function logChanges(controlled: Controlled, log: Log): Controlled {
-  const { kernel, cache } = controlled;
+  const { kernel, cache, sending, life } = controlled;
   return {
     ...controlled,
+    sending: {
+      foundBytes: sending.foundBytes,
+      unsent: () => sending.unsent(),
+      writeBack: (ino, how) => sending.writeBack(ino, how),
+      flush: (ino, how) => sending.flush(ino, how),
+      async resolve(as, ino, which) {
+        const bytes = sending.unsent().find((file) => file.ino === ino)?.unsent.bytes;
+        const resolved = await sending.resolve(as, ino, which);
+        if (resolved.ok) log.warn('a conflict was resolved, as asked', { ino, kept: which, bytes });
+        return resolved;
+      },
+    },
+    life: {
+      async unmount(how) {
+        const { unsent, force } = how;
+        log.info('an unmount was asked for', { unsent, force: force || undefined });
+        const ended = await life.unmount(how);
+        const { unmounted, why, droppedBytes } = ended;
+        if (!unmounted) log.info('the mount goes on', { why });
+        if (droppedBytes > 0) log.warn('unsent writes were dropped, as asked', { droppedBytes });
+        return ended;
+      },
+    },
     cache: cache && logCacheChanges(cache, log),
     kernel: {
       waiting: () => kernel.waiting(),

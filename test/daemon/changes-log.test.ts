@@ -6,6 +6,7 @@ import { logChanges } from '../../src/daemon/changes-log.ts';
 import type { Controlled, ControlledCache } from '../../src/daemon/control/controlled.ts';
 import { localError } from '../../src/errors/fs-error.ts';
 import type { Log, LogFields } from '../../src/observe/log.ts';
+import { FakeMount } from '../control/fake.ts';
 
 const as = { uid: 0, gid: 0, groups: [] };
 const watch = { signal: new AbortController().signal, onProgress: () => undefined };
@@ -29,12 +30,13 @@ const working: ControlledCache = {
 /** A mount whose cache is this, and the lines that it logs. */
 function logged(cache: ControlledCache | undefined, failed = 0) {
   const lines: [string, LogFields | undefined][] = [];
-  const unexpected = () => assert.fail('only info is expected');
+  const unexpected = () => assert.fail('nothing went wrong');
   const info = (message: string, fields?: LogFields) => void lines.push([message, fields]);
-  const log: Log = { error: unexpected, warn: unexpected, debug: unexpected, info };
+  const log: Log = { error: unexpected, warn: info, debug: unexpected, info };
   const kernel = { waiting: () => [], failWaiting: () => failed };
-  const controlled = { as, cache, kernel } as unknown as Controlled;
-  return { lines, ...logChanges(controlled, log) };
+  const { sending, life, events } = new FakeMount();
+  const controlled = { as, cache, kernel, sending, life, events } as unknown as Controlled;
+  return { lines, fake: sending, ...logChanges(controlled, log) };
 }
 
 describe('what was changed over the control socket', () => {
@@ -77,5 +79,16 @@ describe('what was changed over the control socket', () => {
 
   it('needs no cache', () => {
     assert.equal(logged(undefined).cache, undefined);
+  });
+
+  it('tells how conflicts were resolved, and of unmounts', async () => {
+    const { lines, sending, life, fake } = logged(working);
+    fake.inConflict('vm/disk.img', 8192);
+    await sending.resolve(as, 3 as Ino, 'theirs');
+    await life.unmount({ ...watch, unsent: 'keep', force: false });
+    assert.deepEqual(lines, [
+      ['a conflict was resolved, as asked', { ino: 3, kept: 'theirs', bytes: 8192 }],
+      ['an unmount was asked for', { unsent: 'keep', force: undefined }],
+    ]);
   });
 });
