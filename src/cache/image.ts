@@ -19,6 +19,9 @@
  *                    another's change is seen
  *   unsent, shared    ----------------------> clean pages go, what is dirty stays and is sent
  *   unsent, exclusive ----------------------> conflict: nothing is sent or dropped till `resolve`
+ *
+ * When the cache is closed before all was sent, the file fails to be read and written from then on:
+ * what the server has is old, and the next daemon sends what was left behind over it.
  */
 import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Credentials } from '../base/credentials.ts';
@@ -34,6 +37,7 @@ import type {
   LocalWrites,
   PendingChange,
   ReadReply,
+  Unsent,
 } from '../vfs/ports.ts';
 import type { CacheParts } from './cache-parts.ts';
 import type { ExportDirectory } from './export-directory.ts';
@@ -53,7 +57,7 @@ import {
 } from './image-report.ts';
 import { LocalChanges } from './local-changes.ts';
 import { localFailure } from './local-failure.ts';
-import { ImageLocalWrites, type LocalHost } from './local-writes.ts';
+import { ImageLocalWrites, type LocalHost, leftBehind } from './local-writes.ts';
 import { type PageRange, pagesOf } from './page-range.ts';
 import { type ChangeHost, PendingChanges } from './pending-changes.ts';
 import { isSameContent, type UnsentHost, UnsentPages } from './unsent-pages.ts';
@@ -86,6 +90,8 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   #opens = 0;
   #wasOpened = false;
   #left = false;
+  /** Left on the disk, for the next daemon to send. */
+  leftBehind: Unsent | undefined;
 
   constructor(
     parts: CacheParts,
@@ -227,6 +233,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     }
     const noted = (await content?.unsent.close()) ?? 0;
     if (noted !== 0) content?.health.failed(noted, 'sync');
+    this.leftBehind = this.#local.unsent;
     this.#content = undefined;
     await this.#dropLost();
     if (content?.held === true) await content.directory.drop();
@@ -317,6 +324,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     length: number,
     fileSize: number,
   ): Result<ReadReply, FsError> | Promise<Result<ReadReply, FsError>> {
+    if (this.leftBehind !== undefined) return err(leftBehind('read', this.path));
     return this.#reads.read(as, reader, offset, length, fileSize);
   }
 
@@ -340,7 +348,8 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
 
   /** undefined: what is written goes through, and nothing is unsent. */
   get local(): LocalWrites | undefined {
-    return this.keepsWrites || this.hasUnsent ? this.#local : undefined;
+    const isAny = this.hasUnsent || this.leftBehind !== undefined;
+    return this.keepsWrites || isAny ? this.#local : undefined;
   }
 
   async settle(): Promise<void> {

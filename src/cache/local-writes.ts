@@ -36,6 +36,8 @@ export interface LocalHost {
   /** undefined: nothing is kept. */
   readonly content: ImageContent | undefined;
   readonly renewal: Promise<void> | undefined;
+  /** What an image that is closed has left on the disk: another daemon sends it. */
+  readonly leftBehind: Unsent | undefined;
   readonly changes: LocalChanges;
   /** The image as write-back sees it. */
   readonly dirty: DirtyImage;
@@ -80,7 +82,8 @@ export class ImageLocalWrites implements LocalWrites {
 
   get unsent(): Unsent | undefined {
     const { content } = this.#host;
-    if (content === undefined || !content.unsent.isAny) return undefined;
+    if (content === undefined) return this.#host.leftBehind;
+    if (!content.unsent.isAny) return undefined;
     const { unsent, map, directory } = content;
     const state = unsent.inConflict
       ? 'conflict'
@@ -106,6 +109,7 @@ export class ImageLocalWrites implements LocalWrites {
     let roomTries = 0;
     const mayWrite = this.#parts.writeBack.roomFor(bytes.length);
     if (mayWrite !== undefined) await mayWrite;
+    if (this.#host.leftBehind !== undefined) return err(leftBehind('write', this.#host.path));
     for (let tries = 0; tries < MAX_TRIES && roomTries < MAX_ROOM_TRIES; tries++) {
       const { content } = this.#host;
       const obstacle = this.#obstacle(content, offset, end, fileSize);
@@ -331,6 +335,7 @@ export class ImageLocalWrites implements LocalWrites {
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       if (this.#host.renewal !== undefined) await this.#host.renewal;
       const { content, dirty } = this.#host;
+      if (this.#host.leftBehind !== undefined) return err(leftBehind('write', this.#host.path));
       if (content === undefined) break;
       if (content.map.countDirty(range.start, range.end) === 0 && !content.unsent.inConflict) break;
       if (content.unsent.inConflict) {
@@ -350,6 +355,12 @@ export class ImageLocalWrites implements LocalWrites {
     this.#parts.events.dirty?.(this.#host.fileId, this.#host.path);
     this.#host.unsentChanged();
   }
+}
+
+/** The server's bytes are old, and those of the disk another daemon's. */
+export function leftBehind(operation: string, path: string): FsError {
+  const message = `${path}: the cache is closed, and keeps what was not sent for the next daemon`;
+  return { ...localError('EIO', operation, message), code: 'CLOSED' };
 }
 
 /** The pages whose bytes or meaning a write changes: with the end of the file all behind it. */
