@@ -16,7 +16,6 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
   rmdirSync,
   rmSync,
@@ -30,6 +29,7 @@ import { type Ganesha, type GaneshaOptions, startGanesha } from '../../scripts/p
 import { type OwnedProcess, spawnOwned } from '../../scripts/peers/owned-process.ts';
 import '../exit-on-signals.ts';
 import { Children } from './children.ts';
+import { stopProcess } from './stopped.ts';
 
 export interface MountOptions {
   /** For `-o`, beside the ports and the log. */
@@ -144,8 +144,7 @@ export class Mount {
    */
   async stopDead(cut: () => void): Promise<void> {
     const { pid } = this.#daemon;
-    process.kill(pid, 'SIGSTOP');
-    while (!isStopped(pid)) await sleep(1);
+    await stopProcess(pid);
     cut();
     process.kill(pid, 'SIGKILL');
     await this.crash();
@@ -247,15 +246,6 @@ export async function withMount(
   } finally {
     await server.stop();
   }
-}
-
-/** All threads of it: one in a system call comes to its end first. */
-function isStopped(pid: number): boolean {
-  const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).every((task) => {
-    const stat = readFileSync(join(tasks, task, 'stat'), 'utf8');
-    return /^[TZ]/.test(stat.slice(stat.lastIndexOf(')') + 2));
-  });
 }
 
 /** Whether something is mounted exactly there; asks the kernel's table, not the mount. */

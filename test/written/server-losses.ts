@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LoopDisk, withDisk } from '../mount/loop-disk.ts';
+import { stopProcess } from '../mount/stopped.ts';
 import type { Rounds } from './kills.ts';
 import { chances, withWrittenExport, writeBack } from './written-export.ts';
 
@@ -47,8 +48,9 @@ export async function serverLosses({ rounds, seed, write }: Rounds): Promise<voi
           });
           written.catch(() => undefined); // it is awaited below, after the server is back
           while (!ended && (await relay.counters()).bytesToServer - before < share) await sleep(2);
-          server.pause();
+          await stopProcess(server.pid); // or it would tell of the disk that fails
           disk.cutPower();
+          process.kill(server.pid, 'SIGKILL');
           await server.kill();
           disk.powerUp();
           if (!ended && !image.isAtServer()) losses += 1;
