@@ -152,7 +152,7 @@ ${example}
 
 Exit status, as mount(8): 0 the mount answers (with bg also: the server is still being tried),
 1 wrong usage or not permitted, 2 the system lacks something, 4 internal error, 8 interrupted,
-32 not mounted.
+32 not mounted. With -f also 75: it has ended, and unsent writes stay in the cache.
 `;
 }
 

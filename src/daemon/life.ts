@@ -11,8 +11,9 @@
  * I1  `leaving`: the mount is out of the tree, or about to be, and those who have something open in
  *     it are served until they close it. Nobody new can come.
  * I2  `draining`: the kernel asks nothing any more, or is no longer answered. What was acknowledged
- *     is made durable at the server (a hard mount waits for it, until a second SIGTERM), and the
- *     server is told of the unmount.
+ *     is made durable at the server (a hard mount waits for it, until a second SIGTERM: then what is
+ *     unsent stays in the cache), and the server is told of the unmount. The control socket answers
+ *     until all of that is done. The next mount of the export may take the cache meanwhile.
  * I3  Every way out ends in `ended`, exactly once, and only the first fault is remembered.
  */
 import { assert } from '../base/assert.ts';

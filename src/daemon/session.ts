@@ -45,6 +45,8 @@ const SETTLE_LIMIT_MS = 60_000;
 const KEEP_LIMIT_MS = 1_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
+/** For the word that a mount is gone which others have taken away. */
+const GONE_LIMIT_MS = 1_000;
 /** For how long calls over the control socket may hold up the end. */
 const CONTROL_LIMIT_MS = 2_000;
 /** For the cache to be written down: a disk that hangs is not waited for. */
@@ -57,6 +59,8 @@ export class Session {
   #state: LifeState = 'starting';
   #layers: Layers | undefined;
   #mounted: Mounted | undefined;
+  /** The kernel asks nothing any more. */
+  #unmounted: Promise<unknown> | undefined;
   /** Ends what `start` waits for. */
   readonly #cancel = new AbortController();
   #end: (end: SessionEnd) => void = () => undefined;
@@ -201,6 +205,7 @@ export class Session {
     layers.attach(mounted.value);
     this.#mounted = mounted.value;
     this.#enter('mounted');
+    this.#unmounted = mounted.value.ended;
     void mounted.value.ended.then((end) => {
       if (end.reason === 'failed') return this.fault(end.error);
       const before = this.#state;
@@ -274,11 +279,12 @@ export class Session {
         const before = this.#keepsUnsent;
         this.#keepsUnsent = keepUnsent;
         const asked = await this.#mounted?.unmount();
-        if (asked === undefined || asked.ok || asked.error.code === 'NOT_MOUNTED') {
-          return ok(undefined);
-        }
+        if (asked === undefined || asked.ok) return ok(undefined);
+        const isGone = asked.error.code === 'NOT_MOUNTED';
+        // By others, just now; or it is out of the tree, or beneath another one, and goes on.
+        if (isGone && (await inTime(this.#unmounted, GONE_LIMIT_MS))) return ok(undefined);
         this.#keepsUnsent = before;
-        return err(asked.error.message);
+        return err(isGone ? 'it is not at its place any more, and in use' : asked.error.message);
       },
       abandon: (keepUnsent) => {
         this.#keepsUnsent = keepUnsent;
