@@ -261,6 +261,26 @@ describe('unsent writes of an image', () => {
     await assertTrue(image, world.disk.io, now());
   });
 
+  it('C1: what is dropped beside a sync that has noted it does not come back', async () => {
+    await write(3 * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, 2));
+    await write(20 * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, 3));
+    const { image } = world;
+    assert.deepEqual(await Promise.all([image.sync(), image.dropDirtyDurably(20, 21)]), [0, 0]);
+    assert.equal(await image.discard(20, 21), 0);
+    const after = await next('power', served, () => 0);
+    assert.deepEqual(after.map.dirtyRuns(0, PAGES), [{ start: 3, end: 4 }]);
+  });
+
+  it('W11: a power loss does not bring back what was forgotten, synced or not', async () => {
+    await write(3 * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, 2));
+    assert.equal(await world.image.sync(), 0);
+    await settlePages();
+    assert.equal(await world.image.noteUnsent(undefined, 'durable'), 0);
+    const image = await next('power', served, () => 0);
+    assert.deepEqual([image.found, image.map.dirtyPages], ['kept', 0]);
+    assert.deepEqual(await world.exportDirectory.lost(), []);
+  });
+
   it('C11: what is cut off does not come back, and what is left stays', async () => {
     await write(3 * PAGE_BYTES, Buffer.alloc(PAGE_BYTES, 2));
     await write(20 * PAGE_BYTES, Buffer.alloc(3 * PAGE_BYTES, 3));

@@ -178,7 +178,7 @@ describe('the cache while no daemon runs', () => {
     await flip(fileOf('a', kept, 'data'), BLOCK_BYTES);
     await kept.verify();
     await kept.close();
-    assert.deepEqual(records, ['0'.repeat(16), '0'.repeat(16)]);
+    assert.deepEqual(records, ['00'.repeat(RECORD_BYTES), '00'.repeat(RECORD_BYTES)]);
   });
 
   it('sets aside what cannot be believed: damaged info, data cut short, swapped directories', async () => {
