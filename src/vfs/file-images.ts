@@ -303,8 +303,6 @@ export class FileImage {
   async settle(): Promise<void> {
     const { inode } = this;
     if (!this.#unsettled || this.#isClosed || inode.writes?.kept.isEmpty === false) return;
-    // It is of what the server has once everything is sent.
-    if (this.local.unsent !== undefined) return;
     const { attributes } = this.#state;
     if (inode.attributes.changesInFlight === 0 && !attributes.isCertain(inode.attributes)) {
       if (this.#as === undefined || this.#state.isAway) return;
@@ -490,8 +488,6 @@ export class FileImage {
     if (!this.#unsettled || this.#isClosed || this.#state.closing) return;
     const idleMs = this.#state.clock.monotonicMs() - this.#changedAtMs;
     const isQuiet = idleMs >= QUIET_MS && this.inode.attributes.changesInFlight === 0;
-    // It is told when everything is sent.
-    if (this.local.unsent !== undefined) return;
     if (isQuiet && this.inode.writes?.kept.isEmpty !== false) {
       this.#state.inBackground(this.settle());
       return;

@@ -606,7 +606,8 @@ export class WriteBack {
 
 /**
  * Runs a change of the size, of the mtime or of both, that the file's image is told of, while nothing
- * is being sent.
+ * is being sent. What is unsent is noted to be of what the server has then: an end of the daemon must
+ * not make our own change look like another's.
  */
 async function settingAlone<T>(
   inode: Inode,
@@ -617,9 +618,15 @@ async function settingAlone<T>(
   const { image } = inode;
   const resize = size === undefined ? undefined : await image?.beginResize(size);
   const set = async () => {
+    const before = image?.local.unsent?.mtimeNs;
+    await image?.local.modified(mtimeNs);
     const result = await change();
     await (result.ok ? resize?.done() : resize?.failed());
-    if (result.ok) await image?.local.modified(mtimeNs ?? inode.attributes.known?.mtimeNs);
+    const now = mtimeNs ?? inode.attributes.known?.mtimeNs;
+    await image?.local.modified(result.ok ? now : before);
+    if (image?.local.unsent === undefined) return result;
+    image.changed();
+    await image.settle();
     return result;
   };
   return image === undefined ? set() : image.local.setting(set);

@@ -3,7 +3,7 @@
  * which a daemon's death or a power cut leaves as a real one is left.
  */
 import assert from 'node:assert/strict';
-import { DiskCache } from '../../src/cache/disk-cache.ts';
+import { DiskCache, type DiskCacheOptions } from '../../src/cache/disk-cache.ts';
 import { fileIdOf } from '../../src/cache/file-id.ts';
 import type { DiskSizes } from '../../src/cache/space.ts';
 import type { ImageCache, ReadReply } from '../../src/vfs/ports.ts';
@@ -79,9 +79,16 @@ export class PaperCache implements KeptCache {
   #boots = 0;
   #cache: DiskCache | undefined;
 
-  constructor(server: MemoryServer, chance: () => number) {
+  readonly #policy: Pick<DiskCacheOptions, 'session' | 'write'>;
+
+  constructor(
+    server: MemoryServer,
+    chance: () => number,
+    policy: Pick<DiskCacheOptions, 'session' | 'write'> = {},
+  ) {
     this.#server = server;
     this.#chance = chance;
+    this.#policy = policy;
   }
 
   get cache(): DiskCache {
@@ -150,12 +157,18 @@ export class PaperCache implements KeptCache {
       bootId: `b${this.#boots}`.padStart(32, '0'),
       probe: () => Promise.resolve(0),
       sizes: unlimited,
+      ...this.#policy,
     });
     assert(opened.ok, opened.ok ? '' : opened.error.message);
     this.#cache = opened.value;
   }
 
   check(): void {
-    this.#clock.advance(1);
+    this.pass(1);
+  }
+
+  /** Time goes by. */
+  pass(byMs: number): void {
+    this.#clock.advance(byMs);
   }
 }

@@ -3,8 +3,7 @@
  * strict, it sends when it is told to, and fails the test where the file system breaks the contract:
  *
  *  - no page is sent, and no time or size set, by a call that overlaps one which excludes it;
- *  - nothing goes through to the server over a page that is unsent (the image sends it before);
- *  - what is unsent is never told to be settled.
+ *  - nothing goes through to the server over a page that is unsent (the image sends it before).
  *
  * What is unsent at the end stays, for the next cache: `recovered`.
  */
@@ -46,6 +45,8 @@ interface Kept {
   inConflict: boolean;
   /** A server that restarts may lose what it was sent: it then has what looks like another's. */
   isSending: boolean;
+  /** The same of what went through. */
+  isWriting: boolean;
   /** Something is unsent: pages, size or mtime. */
   isUnsent: boolean;
 }
@@ -102,6 +103,7 @@ export class LocalImages implements ImageCache {
       fileid: content.fileid,
       inConflict: false,
       isSending: false,
+      isWriting: false,
       isUnsent: false,
     };
     const image = new LocalImage(this, kept, source, () => this.#open.delete(key(file)));
@@ -196,6 +198,7 @@ export class LocalImage implements CachedImage, LocalWrites {
   async beginWrite(offset: number, length: number): Promise<PendingChange> {
     this.#changes += 1;
     await this.#sendOver(offset, offset + length);
+    this.#kept.isWriting = true;
     return this.#pending((bytes) => {
       const end = offset + (bytes?.length ?? length);
       this.#kept.size = Math.max(this.#kept.size, end);
@@ -221,14 +224,15 @@ export class LocalImage implements CachedImage, LocalWrites {
   async replace(content: Attributes): Promise<void> {
     if (!this.#kept.isUnsent) this.#kept.size = content.size;
     await this.#cache.delay();
-    if (!this.#cache.exclusive || !this.#kept.isUnsent || this.#kept.isSending) return;
+    const { isUnsent, isSending, isWriting } = this.#kept;
+    if (!this.#cache.exclusive || !isUnsent || isSending || isWriting) return;
     this.#kept.inConflict = true;
     this.#changed();
   }
 
   async settle(): Promise<void> {
-    assert(!this.#kept.isUnsent, 'unsent writes are told to be settled');
     await this.#cache.delay();
+    if (this.#source.attributes() !== undefined) this.#kept.isWriting = false;
   }
 
   hold(): { readonly why: string } {

@@ -11,10 +11,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { HandleId, Ino } from '../../src/base/brand.ts';
+import type { ImageCache, ReadReply } from '../../src/vfs/ports.ts';
 import { ManualClock } from '../base/manual-clock.ts';
+import { PaperCache } from './kept-caches.ts';
 import { LocalImages } from './local-images.ts';
 import { MemoryServer } from './memory-server.ts';
-import { alice, by, Mounted, O_RDWR, value } from './mounted.ts';
+import { alice, by, Mounted, O_RDWR, settled, value } from './mounted.ts';
 
 const spaceBytes = 96;
 const O_SYNC = 0o4010000;
@@ -40,7 +42,8 @@ type Action =
         | 'writeBack'
         | 'writeBackSoon'
         | 'refuse'
-        | 'remount';
+        | 'remount'
+        | 'kill';
     };
 
 const offset = fc.nat(spaceBytes - 1);
@@ -82,6 +85,7 @@ const actions: fc.Arbitrary<Action> = fc.oneof(
         'writeBackSoon' as const,
         'refuse' as const,
         'remount' as const,
+        'kill' as const,
       ),
     }),
   },
@@ -105,10 +109,103 @@ const setups: fc.Arbitrary<Setup> = fc.record({
   fsync: fc.constantFrom('local' as const, 'server' as const),
 });
 
+/** What the model needs of a cache. */
+interface Cache {
+  readonly cache: ImageCache;
+  /** Bytes of the file for one of the model. */
+  readonly scale: number;
+  taken(reply: ReadReply): Promise<Buffer>;
+  /** The local disk takes no writes, or takes them again. */
+  refuse(): void;
+  end(): Promise<void>;
+  /** The daemon is killed; false: this cache cannot be. */
+  kill(): boolean;
+  next(): Promise<void>;
+  /** Time goes by for it, from now on; the way to stop it. */
+  run(): () => void;
+}
+
+class FakeCache implements Cache {
+  readonly cache: LocalImages;
+  readonly scale = 1;
+
+  constructor({ session }: Setup, wait: () => Promise<void>) {
+    this.cache = new LocalImages({ exclusive: session === 'exclusive', clock: new ManualClock() });
+    this.cache.delay = wait;
+  }
+
+  async taken(reply: ReadReply): Promise<Buffer> {
+    assert(reply.kind === 'bytes');
+    const bytes = Buffer.concat(reply.bytes);
+    reply.release();
+    return bytes;
+  }
+
+  refuse(): void {
+    this.cache.refuses = !this.cache.refuses;
+  }
+
+  async end(): Promise<void> {
+    await this.cache.end();
+    assert.equal(this.cache.openImages, 0);
+  }
+
+  kill(): boolean {
+    return false;
+  }
+
+  async next(): Promise<void> {
+    this.cache.next();
+  }
+
+  run(): () => void {
+    return () => undefined;
+  }
+}
+
+class DiskOfPaper implements Cache {
+  readonly scale: number;
+  readonly #paper: PaperCache;
+
+  constructor({ session }: Setup, server: MemoryServer) {
+    this.#paper = new PaperCache(server, () => 0, { session, write: 'back' });
+    this.scale = this.#paper.scale;
+  }
+
+  get cache(): ImageCache {
+    return this.#paper.cache;
+  }
+
+  taken(reply: ReadReply): Promise<Buffer> {
+    return this.#paper.taken(reply);
+  }
+
+  refuse(): void {}
+
+  end(): Promise<void> {
+    return this.#paper.end();
+  }
+
+  kill(): boolean {
+    this.#paper.die('kill');
+    return true;
+  }
+
+  next(): Promise<void> {
+    return this.#paper.next();
+  }
+
+  run(): () => void {
+    // What could not be sent is tried again, and what is old is sent.
+    const timer = setInterval(() => this.#paper.pass(1_000), 1);
+    return () => clearInterval(timer);
+  }
+}
+
 class Run {
   readonly #setup: Setup;
   readonly #server = new MemoryServer();
-  readonly #images: LocalImages;
+  readonly #images: Cache;
   #mounted: Mounted;
   #model: Buffer = Buffer.alloc(0);
   /** The mtime that was set last, unless something has moved it since. */
@@ -118,9 +215,22 @@ class Run {
   #syncedHandle = 0 as HandleId;
   #callsToRestart = -1;
   #wasRefused = false;
+  #lostReads = 0;
   #times = 0n;
 
-  constructor(setup: Setup) {
+  static async all(setup: Setup, cache: 'fake' | 'disk'): Promise<void> {
+    const run = new Run(setup, cache);
+    await run.#images.next();
+    run.#mounted = run.#mount();
+    const stop = run.#images.run();
+    try {
+      await run.#all();
+    } finally {
+      stop();
+    }
+  }
+
+  private constructor(setup: Setup, cache: 'fake' | 'disk') {
     this.#setup = setup;
     const { delays } = setup;
     let call = 0;
@@ -139,19 +249,16 @@ class Run {
     this.#server.after = wait;
     this.#server.omitWcc = setup.omitWcc;
     this.#server.tickNs = setup.coarseClock ? 0n : 1_000n;
-    this.#images = new LocalImages({
-      exclusive: setup.session === 'exclusive',
-      clock: new ManualClock(),
-    });
-    this.#images.delay = wait;
-    this.#mounted = this.#mount();
+    this.#images =
+      cache === 'fake' ? new FakeCache(setup, wait) : new DiskOfPaper(setup, this.#server);
+    this.#mounted = new Mounted();
   }
 
-  async all(): Promise<void> {
+  async #all(): Promise<void> {
     const { ino, handle } = await this.#mounted.create('/image');
     [this.#ino, this.#handle] = [ino, handle];
     await this.#openSynced();
-    for (const action of this.#setup.actions) await this.#do(action);
+    for (const action of this.#setup.actions) await this.#do(scaled(action, this.#images.scale));
     await this.#check();
     const shown = await this.#attributes();
     this.#mounted.fs.release(this.#handle);
@@ -163,20 +270,20 @@ class Run {
     const wanted = this.#mtimeNs ?? (this.#wasRefused ? mtimeNs : shown.mtimeNs);
     assert.equal(mtimeNs, wanted, 'the mtime is as it was shown');
     this.#checkEnd();
+    await this.#images.end();
   }
 
   #mount(): Mounted {
     const { session, fsync } = this.#setup;
     const options = { session, fsync, write: 'back', copyBelowBytes: 12 } as const;
-    return new Mounted(options, {}, this.#server, { cache: this.#images });
+    return new Mounted(options, {}, this.#server, { cache: this.#images.cache });
   }
 
   #checkEnd(): void {
     assert.equal(this.#mounted.payloads, 0);
-    assert.equal(this.#server.unreleasedReads, 0);
+    assert.equal(this.#server.unreleasedReads, this.#lostReads);
     assert.equal(this.#mounted.fs.figures().heldBytes, 0);
     assert.equal(this.#mounted.fs.figures().openImages, 0);
-    assert.equal(this.#images.openImages, 0);
   }
 
   async #openSynced(): Promise<void> {
@@ -228,7 +335,7 @@ class Run {
       }
       case 'read': {
         const end = action.offset + action.length;
-        const bytes = await this.#mounted.read(this.#handle, action.offset, action.length);
+        const bytes = await this.#read(action.offset, action.length);
         assert.deepEqual(bytes, this.#model.subarray(action.offset, end), 'read your writes');
         return;
       }
@@ -274,7 +381,7 @@ class Run {
         void fs.settleUnsent();
         return;
       case 'refuse':
-        this.#images.refuses = !this.#images.refuses;
+        this.#images.refuse();
         this.#wasRefused = true;
         return;
       case 'remount':
@@ -283,15 +390,31 @@ class Run {
         await fs.close({ keepUnsent: true });
         await this.#images.end();
         this.#checkEnd();
-        this.#images.next();
-        this.#mounted = this.#mount();
-        await this.#mounted.fs.recall();
-        this.#ino = (await this.#mounted.walk('/image')).ino;
-        await this.#check();
-        this.#handle = await this.#mounted.open('/image', O_RDWR);
-        await this.#openSynced();
-        return this.#check();
+        return this.#mountAgain();
+      case 'kill': {
+        if (!this.#images.kill()) return;
+        // What was on its way to the server comes there, and nothing else.
+        for (let turn = 0; turn < 20; turn++) await settled();
+        this.#lostReads = this.#server.unreleasedReads;
+        return this.#mountAgain();
+      }
     }
+  }
+
+  async #mountAgain(): Promise<void> {
+    await this.#images.next();
+    this.#mounted = this.#mount();
+    await this.#mounted.fs.recall();
+    this.#ino = (await this.#mounted.walk('/image')).ino;
+    await this.#check();
+    this.#handle = await this.#mounted.open('/image', O_RDWR);
+    await this.#openSynced();
+    return this.#check();
+  }
+
+  async #read(at: number, count: number): Promise<Buffer> {
+    const reply = value(await this.#mounted.fs.read(by(alice), this.#handle, at, count));
+    return this.#images.taken(reply);
   }
 
   #meansServer(what: 'fsync' | 'close'): boolean {
@@ -315,7 +438,7 @@ class Run {
 
   /** What a reader may see while the file grows: never less than there was. */
   async #looks(leastBytes: number): Promise<void> {
-    const bytes = await this.#mounted.read(this.#handle, 0, leastBytes);
+    const bytes = await this.#read(0, leastBytes);
     assert.equal(bytes.length, leastBytes);
     assert((await this.#attributes()).size >= leastBytes);
   }
@@ -341,11 +464,28 @@ function resized(bytes: Buffer, size: number): Buffer {
   return result;
 }
 
+/** The action in bytes of the file, not all of them whole pages. */
+function scaled(action: Action, scale: number): Action {
+  if (scale === 1) return action;
+  const from = (position: number) => position * scale + (position % 3);
+  if ('offset' in action) {
+    return { ...action, offset: from(action.offset), length: action.length * scale };
+  }
+  return 'size' in action ? { ...action, size: from(action.size) } : action;
+}
+
 describe('unsent writes', () => {
   it('are the file for programs, and in the end for the server', async () => {
     await fc.assert(
-      fc.asyncProperty(setups, (setup) => new Run(setup).all()),
-      { numRuns: 200, timeout: 20_000 },
+      fc.asyncProperty(setups, (setup) => Run.all(setup, 'fake')),
+      { numRuns: 150, timeout: 30_000 },
+    );
+  });
+
+  it('are so in the disk cache, whenever the daemon is killed', async () => {
+    await fc.assert(
+      fc.asyncProperty(setups, (setup) => Run.all(setup, 'disk')),
+      { numRuns: 40, timeout: 30_000 },
     );
   });
 });
