@@ -134,7 +134,8 @@ describe("the middleware's words", () => {
       assert.match(next.log(), /unsent writes of an earlier mount were found/);
       const { unsent } = await statusOf(next);
       assert.deepEqual([unsent.foundBytes, unsent.recoveredBytes], [65_536, 65_536]);
-      assert.equal((await gvfs('write-back')).status, 0);
+      const sent = await gvfs('write-back', next.mountpoint);
+      assert.equal(sent.status, 0, sent.stderr);
       assert.equal(atServer(place), 'e');
     });
   });
