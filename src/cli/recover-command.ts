@@ -123,6 +123,10 @@ export async function recoverWriteBack(
 ): Promise<GvfsStatus | ExitStatus> {
   const parsed = parseOptions([options]);
   if (!parsed.ok) return complain(shell, usageOf(parsed.error));
+  if (parsed.value.given.has('port')) {
+    // By another port it would be another cache, with nothing in it.
+    return complain(shell, usage('the cache knows the port of its server', 'leave port out'));
+  }
   const cacheDirectory = directoryOf(shell, request);
   if (!cacheDirectory.ok) return complain(shell, cacheDirectory.error);
   const sources: string[] = [];
@@ -145,7 +149,7 @@ export async function recoverWriteBack(
     const interrupted = new AbortController();
     const release = shell.onInterrupt(() => interrupted.abort());
     const line = new ProgressLine(text, progressOutput(shell), shell.clock);
-    const settings = { ...parsed.value.settings, port: parsed.value.settings.port || place.port };
+    const settings = { ...parsed.value.settings, port: place.port };
     const plan = { source: place.source, cacheDirectory: cacheDirectory.value, settings };
     const sent = await writeBackKept(plan, silentLog, {
       signal: interrupted.signal,
@@ -169,7 +173,12 @@ export async function recoverWriteBack(
       const what = `${path}: ${bytesText(unsentBytes)} not at the server (${why})`;
       shell.err(`${sentence('gvfs', { what, toDo: 'it stays in the cache' })}\n`);
     }
-    const isAll = ended === 'done' && result.failed.length === 0;
+    // It was unsent a moment ago: whoever has sent it was not we.
+    if (result.files === 0) {
+      const what = `${text}: nothing was found to send any more`;
+      shell.err(`${sentence('gvfs', { what, toDo: 'see gvfs recover --list again' })}\n`);
+    }
+    const isAll = ended === 'done' && result.failed.length === 0 && result.files > 0;
     if (!isAll && status === GvfsStatus.done) status = GvfsStatus.unsent;
   }
   if (request.json) shell.out(jsonLine({ done }));

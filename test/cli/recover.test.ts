@@ -95,6 +95,9 @@ describe('gvfs recover', () => {
     await using world = await fakeWorld(noMount);
     assert.equal((await world.gvfs('recover')).status, 1);
     assert.equal((await world.gvfs('recover', '--list', '--write-back')).status, 1);
+    const port = await world.gvfs('recover', '--write-back', '-o', 'port=2050');
+    assert.equal(port.status, 1);
+    assert.match(port.err, /the cache knows the port of its server: leave port out/);
     const none = await world.gvfs('recover', '--list', '--cachedir', '/proc/none');
     assert.deepEqual([none.status, none.out], [32, '']);
   });
