@@ -298,11 +298,13 @@ export class FileImage {
 
   /**
    * Makes what is kept durable as of the file's present attributes, if something of it was changed
-   * and nothing is under way.
+   * and nothing is under way. `what`: also with unsent writes, where only attributes were changed.
    */
-  async settle(): Promise<void> {
+  async settle(what: 'all sent' | 'attributes' = 'all sent'): Promise<void> {
     const { inode } = this;
     if (!this.#unsettled || this.#isClosed || inode.writes?.kept.isEmpty === false) return;
+    // It is of what the server has once everything is sent.
+    if (what === 'all sent' && this.local.unsent !== undefined) return;
     const { attributes } = this.#state;
     if (inode.attributes.changesInFlight === 0 && !attributes.isCertain(inode.attributes)) {
       if (this.#as === undefined || this.#state.isAway) return;
@@ -488,6 +490,8 @@ export class FileImage {
     if (!this.#unsettled || this.#isClosed || this.#state.closing) return;
     const idleMs = this.#state.clock.monotonicMs() - this.#changedAtMs;
     const isQuiet = idleMs >= QUIET_MS && this.inode.attributes.changesInFlight === 0;
+    // It is told when everything is sent.
+    if (this.local.unsent !== undefined) return;
     if (isQuiet && this.inode.writes?.kept.isEmpty !== false) {
       this.#state.inBackground(this.settle());
       return;

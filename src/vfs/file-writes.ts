@@ -624,9 +624,10 @@ async function settingAlone<T>(
     await (result.ok ? resize?.done() : resize?.failed());
     const now = mtimeNs ?? inode.attributes.known?.mtimeNs;
     await image?.local.modified(result.ok ? now : before);
-    if (image?.local.unsent === undefined) return result;
+    // A change of the size has its own note, until all is sent.
+    if (size !== undefined || image?.local.unsent === undefined) return result;
     image.changed();
-    await image.settle();
+    await image.settle('attributes');
     return result;
   };
   return image === undefined ? set() : image.local.setting(set);
