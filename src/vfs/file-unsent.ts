@@ -25,6 +25,9 @@ import type { MountState } from './mount-state.ts';
 import type { Outcome } from './operations.ts';
 import type { CachedImage, LocalWrites, Unsent } from './ports.ts';
 
+/** S_ISUID and S_ISGID (Linux, stat.h). */
+const SET_ID_BITS = 0o6000;
+
 /** The image that the writes are in. */
 export interface UnsentImage {
   /** undefined while it is being opened. */
@@ -105,8 +108,9 @@ export class FileUnsent {
     this.#image.stay();
     try {
       const { local } = await this.#image.current();
-      if (local === undefined) return ok('through');
-      const size = this.#state.shown(this.#inode)?.size ?? 0;
+      const { size = 0, mode = 0 } = this.#state.shown(this.#inode) ?? {};
+      // The server takes these bits away with a write, for some writers: at once, or not safely.
+      if (local === undefined || (mode & SET_ID_BITS) !== 0) return ok('through');
       const written = await local.write(as, offset, bytes, size);
       this.look();
       return written;

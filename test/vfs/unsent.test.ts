@@ -115,6 +115,15 @@ describe('a write in an exclusive session', () => {
     assert.deepEqual(mounted.fs.unsent(), []);
   });
 
+  it('goes through where the server may have to take the set-user-id bit away', async () => {
+    const { server, mounted } = world();
+    const { ino } = await mounted.walk('/disk');
+    value(await mounted.fs.setattr(by(alice), ino, { mode: 0o4666 }));
+    const handle = await mounted.open('/disk', O_RDWR, bob);
+    value(await mounted.write(handle, 0, 'NEW'));
+    assert.equal(server.bytesOf('/disk').toString(), 'NEW old bytes of it');
+  });
+
   it('is not undone by an older one that went through and is sent again', async () => {
     const { server, images, mounted } = world();
     images.refuses = true;
