@@ -275,10 +275,12 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     this.#writeMarksLater();
   }
 
-  /** Durably drops what is unsent: it was discarded, or all of it was sent. Errno. */
-  async dropUnsent(): Promise<number> {
+  /** Durably drops what is unsent: 'all', or only size and mtime, EBUSY with dirty pages. Errno. */
+  async dropUnsent(what: 'all' | 'attributes'): Promise<number> {
     const leave = await this.lane.enter({ start: 0, end: Number.POSITIVE_INFINITY });
     try {
+      // A write that was under way may be kept by now.
+      if (what === 'attributes' && this.map.dirtyPages > 0) return Errno.EBUSY;
       this.dirty.cutFrom(0);
       const { map, directory } = this;
       const dropped = map.dirtyPages === 0 ? 0 : await directory.dropDirtyDurably(0, map.pageCount);

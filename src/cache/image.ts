@@ -191,7 +191,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
       if (this.hasUnsent) {
         // While it is being sent nobody can tell whose change it was.
         if (!this.dirty.isResting || directory?.state !== 'settled') return;
-        if (isSameContent(directory.stamp, content)) return;
+        if (this.#isOurs(directory, content)) return;
       }
       await this.#replaced(content);
     });
@@ -359,7 +359,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     if (content === undefined || content.retired || attributes === undefined) return;
     if (this.changes.any || !content.health.mayMark) return;
     // The end of sending settles that.
-    if (content.directory.state === 'sending') return;
+    if (content.directory.state === 'sending' || this.dirty.isUnderWay) return;
     if (attributes.size !== content.map.sizeBytes && !this.hasUnsent) {
       if (content.directory.state === 'settled') return;
       if (!(await this.#pending.sizeTold(content, attributes.size))) return;
@@ -421,10 +421,11 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
 
   async discard(): Promise<void> {
     await this.#parts.writeBack.gone(this.dirty);
+    this.dirty.isUnderWay = false;
     await this.#renew(async () => {
       const content = this.#content;
       if (this.#left || content === undefined || !this.hasUnsent) return;
-      const errno = await content.dropUnsent();
+      const errno = await content.dropUnsent('all');
       if (errno !== 0) content.health.failed(errno, 'write');
       await this.#replaceContent(this.source.attributes() ?? this.#attributes);
     });
@@ -438,8 +439,9 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
 
   async renewLost(content: ImageContent, attributes: Attributes): Promise<void> {
     await this.#renew(async () => {
-      if (this.#left || this.#content !== content || content.map.dirtyPages > 0) return;
-      await content.dropUnsent();
+      if (this.#left || this.#content !== content) return;
+      // Where the disk refuses it, the directory is put aside as one with unsent writes.
+      if ((await content.dropUnsent('attributes')) === Errno.EBUSY) return;
       this.#attributes = attributes;
       await this.#replaceContent(attributes);
     });
@@ -538,13 +540,21 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
 
   /** A daemon before this one has left it. */
   async #takenUpUnsent(content: ImageContent): Promise<void> {
-    const { stamp, state } = content.directory;
+    const { directory } = content;
     const { size } = this.#attributes;
-    const isChanged = state === 'settled' && !isSameContent(stamp, this.#attributes);
+    const isChanged = directory.state === 'settled' && !this.#isOurs(directory, this.#attributes);
     if (isChanged && this.#parts.session === 'exclusive') await this.dirty.conflictFound();
     // Another has made it longer, or a change of size was sent and not noted any more.
     else if (size > content.map.sizeBytes) await content.grow(size);
     this.#parts.writeBack.changed(this.dirty);
+  }
+
+  /** The server's file is the one that the image is of, or has only got the mtime that we set. */
+  #isOurs({ stamp, unsent }: ImageDirectory, found: Attributes): boolean {
+    return (
+      isSameContent(stamp, found) ||
+      (stamp.size === found.size && unsent?.mtimeNs === found.mtimeNs)
+    );
   }
 
   /** The disk has failed in the middle of a change: what is kept is not to be trusted. */

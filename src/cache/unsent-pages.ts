@@ -53,6 +53,8 @@ export class UnsentPages implements DirtyImage {
   /** What `local` told last: what is not that any more is unsent still. */
   #told: { readonly size: number; readonly mtimeNs: bigint } | undefined;
   #beganMs = 0;
+  /** Between `beginSending` and `endSending`, whatever else is noted meanwhile. */
+  isUnderWay = false;
 
   constructor(parts: CacheParts, host: UnsentHost) {
     this.#parts = parts;
@@ -111,6 +113,7 @@ export class UnsentPages implements DirtyImage {
       content.health.failed(errno, 'sync');
       return err(localFailure(errno, 'send', path));
     }
+    this.isUnderWay = true;
     this.#host.unsentChanged();
     return ok('may send');
   }
@@ -147,6 +150,7 @@ export class UnsentPages implements DirtyImage {
   }
 
   async endSending(attributes: Attributes | undefined): Promise<void> {
+    this.isUnderWay = false;
     await this.#host.renewal;
     const { content, changes } = this.#host;
     if (content === undefined || attributes === undefined) return;

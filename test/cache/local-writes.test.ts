@@ -49,6 +49,22 @@ describe('a write that is kept', () => {
     await ended(world);
   });
 
+  it('equal to what a killed daemon left half done is written again (C2)', async () => {
+    const world = await opened();
+    await world.readNow(0, size);
+    await world.close();
+    const disk = world.disk.afterKill();
+    // The bytes of a write that was not acknowledged, without its mark.
+    page(1).copy(disk.fileAt(world.imagePath('data')).bytes, PAGE_BYTES);
+    const next = await successor(world, disk);
+    await next.writeNow(PAGE_BYTES, page(1));
+    assert.equal(next.content.map.dirtyMask(0), 2);
+    await next.readNow(0, size);
+    await next.writeBackNow();
+    assert.ok(next.source.bytes.equals(next.file));
+    await ended(next);
+  });
+
   it('again to a dirty page writes no map', async () => {
     const world = await opened();
     await world.writeNow(0, page(1));

@@ -439,9 +439,9 @@ const commands = [
         const { disk } = model.world;
         model.boots++;
         const left = disk.afterPowerCut(chances(of));
-        await model.nextDaemon(possible(model, [...model.history, model.world.file]), {
-          disk: left,
-        });
+        // What was not synced may be lost here, and a part of it be at the server.
+        const states = [...model.history, model.world.file, model.source.bytes];
+        await model.nextDaemon(possible(model, states), { disk: left });
       }),
   ),
 ];
