@@ -13,6 +13,7 @@ import { ROOT_INO } from './operations.ts';
 export function doubt(state: MountState, ino?: Ino): void {
   state.knowledge?.doubt();
   if (ino === undefined) {
+    state.images?.distrustWritten(undefined);
     for (const inode of [...state.inodes.all()]) doubtOne(state, inode);
     return;
   }
@@ -24,6 +25,7 @@ export function doubt(state: MountState, ino?: Ino): void {
 
 function doubtOne(state: MountState, inode: Inode): void {
   const { attributes, ino } = inode;
+  state.images?.distrustWritten(inode);
   state.attributes.doubt(attributes);
   const isKnown = inode.lookups > 0 || ino === ROOT_INO;
   if (!isKnown) return;

@@ -21,8 +21,11 @@
  *     none is open, and stays for as long as one is; there is one backing id, given back after the
  *     last release. A file that is read so is never replaced under its readers: the inode is
  *     superseded, stays as it was, and the file's name gets another inode.
+ * I6  What another changes while we write passes for ours. So when doubt comes up (doubt.ts), what
+ *     is kept of a file that was written here in a shared session is dropped, also if the image was
+ *     closed, or the inode forgotten, since then.
  */
-import type { HandleId } from '../base/brand.ts';
+import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Timer } from '../base/clock.ts';
 import type { Credentials } from '../base/credentials.ts';
 import { ok, type Result } from '../base/result.ts';
@@ -59,6 +62,10 @@ export class FileImages {
   readonly #cache: ImageCache;
   readonly #backing: Backing | undefined;
   readonly #open = new Set<FileImage>();
+  /** Files that were written here, by their handles: of closed ones nobody else knows it (I6). */
+  readonly #written = new Set<string>();
+  /** Of these, what is kept is not to be believed: others may have written them, too. */
+  readonly #distrusted = new Set<string>();
   /** The session ends: none is opened any more, but to send what was left behind; then none. */
   #ending: 'not' | 'soon' | 'now' = 'not';
 
@@ -110,6 +117,34 @@ export class FileImages {
   /** Whether there is anything of the file that a change could be told to. */
   async isKept(inode: Inode): Promise<boolean> {
     return inode.image !== undefined || (await this.#cache.isKept?.(inode.file)) !== false;
+  }
+
+  /** An image is closed, of a file that may have been written here since others were ruled out. */
+  closed({ file, attributes }: Inode): void {
+    if (attributes.isWritten && this.#state.options.session === 'shared') {
+      this.#written.add(keyOf(file));
+    }
+  }
+
+  /**
+   * Another host may have changed the file, or any of them: what is kept of those that were written
+   * here is not believed when they are opened the next time.
+   */
+  distrustWritten(inode: Inode | undefined): void {
+    const keys = inode === undefined ? [...this.#written] : [keyOf(inode.file)];
+    for (const key of keys) {
+      const isWritten = this.#written.delete(key) || inode?.attributes.isWritten === true;
+      if (isWritten && this.#state.options.session === 'shared') this.#distrusted.add(key);
+    }
+  }
+
+  isDistrusted({ file }: Inode): boolean {
+    return this.#distrusted.has(keyOf(file));
+  }
+
+  /** Nothing is kept any more of what it was. */
+  renewed({ file }: Inode): void {
+    this.#distrusted.delete(keyOf(file));
   }
 
   /** Those that are open. */
@@ -422,8 +457,11 @@ export class FileImage {
       this.#version = version;
       state.unsentFiles.opened(inode, this.local);
       // It is open for another inode already, which has stayed what it was (I5).
-      if (wasReplaced || state.inodes.isReplaced(inode))
+      const isOpenElsewhere = wasReplaced || state.inodes.isReplaced(inode);
+      if (isOpenElsewhere || state.images?.isDistrusted(inode) === true) {
         await image.replace(contentOf(state, inode));
+        state.images?.renewed(inode);
+      }
       await this.#unsettle(image);
     });
   }
@@ -432,6 +470,7 @@ export class FileImage {
     const { inode } = this;
     const { othersVersion } = inode.attributes;
     await image.replace(contentOf(this.#state, inode));
+    this.#state.images?.renewed(inode);
     this.#version = othersVersion;
     await this.#unsettle(image);
   }
@@ -515,6 +554,7 @@ export class FileImage {
     this.#isClosed = true;
     this.#quiet?.cancel();
     this.local.ended();
+    this.#state.images?.closed(this.inode);
     this.#closed(this);
     this.#image?.close();
   }
@@ -553,6 +593,10 @@ function readWithin(
   const end = Math.min(offset + length, size);
   if (end <= offset) return ok({ kind: 'bytes', bytes: [], release: () => undefined });
   return image.read(as, reader, offset, end - offset, size);
+}
+
+function keyOf(file: FileHandle): string {
+  return file.toString('latin1');
 }
 
 function contentOf(state: MountState, inode: Inode): Attributes {

@@ -537,3 +537,46 @@ describe('the daemon', () => {
     assert.deepEqual(mounted.fs.openFiles(), []);
   });
 });
+
+describe('doubt about a file that was written here, and is closed', () => {
+  for (const [which, ofAll] of [
+    ['that file', false],
+    ['everything', true],
+  ] as const) {
+    for (const isForgotten of [false, true]) {
+      const state = isForgotten ? 'closed and forgotten' : 'closed';
+      it(`in ${which} drops what is kept of it, ${state}`, async () => {
+        const { server, mounted } = cached();
+        const handle = await mounted.open('/image', O_RDWR);
+        await mounted.read(handle, 0, 100);
+        value(await mounted.write(handle, 0, 'THE'));
+        value(await mounted.fsync(handle));
+        mounted.fs.release(handle);
+        await settled();
+        // Another's write that overlapped ours: it has passed for ours.
+        const theirs = Buffer.from(`THE ${text.slice(4).toUpperCase()}`);
+        Object.assign(server.nodeAt('/image'), { bytes: theirs, stable: theirs });
+        const { ino } = await mounted.walk('/image');
+        if (isForgotten) mounted.fs.forget(ino, 2);
+        const now = await mounted.walk('/image');
+        mounted.fs.doubt(ofAll ? undefined : now.ino);
+        mounted.fs.forget(now.ino, isForgotten ? 1 : 3);
+        const again = await mounted.open('/image', O_RDONLY);
+        assert.equal((await mounted.read(again, 0, 100)).toString(), theirs.toString());
+      });
+    }
+  }
+
+  it('leaves what is kept of what was only read', async () => {
+    const { images, mounted } = cached();
+    const handle = await mounted.open('/image', O_RDONLY);
+    await mounted.read(handle, 0, 100);
+    mounted.fs.release(handle);
+    await settled();
+    mounted.fs.doubt();
+    const { fetchedBytes } = images;
+    const again = await mounted.open('/image', O_RDONLY);
+    assert.equal((await mounted.read(again, 0, 100)).toString(), text);
+    assert.equal(images.fetchedBytes, fetchedBytes);
+  });
+});
