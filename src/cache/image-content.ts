@@ -220,6 +220,13 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     return errno;
   }
 
+  /** The same because the server's file is longer: noted on the disk. */
+  async growTo(serverBytes: number): Promise<void> {
+    if ((await this.grow(serverBytes)) !== 0) return;
+    const errno = await this.directory.persistMarks();
+    if (errno !== 0) this.health.failed(errno, 'write');
+  }
+
   /** What lies behind the end in the last page may be there at the server: fetched again. */
   async forgetEnd(): Promise<void> {
     const last = Math.floor(this.map.sizeBytes / PAGE_BYTES);

@@ -477,7 +477,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     const isOurs = content.directory.state === 'sending';
     if (this.#parts.session === 'exclusive' && !isOurs) return this.dirty.conflictFound();
     await content.dropClean();
-    if (attributes.size > content.map.sizeBytes) await content.grow(attributes.size);
+    if (attributes.size > content.map.sizeBytes) await content.growTo(attributes.size);
     content.zeros.set(attributes.size);
     this.#parts.events.changedUnderDirty?.(this.fileId, this.path);
     if (content.directory.state !== 'settled' || !content.health.mayMark) return;
@@ -545,7 +545,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     const isChanged = directory.state === 'settled' && !this.#isOurs(directory, this.#attributes);
     if (isChanged && this.#parts.session === 'exclusive') await this.dirty.conflictFound();
     // Another has made it longer, or a change of size was sent and not noted any more.
-    else if (size > content.map.sizeBytes) await content.grow(size);
+    else if (size > content.map.sizeBytes) await content.growTo(size);
     this.#parts.writeBack.changed(this.dirty);
   }
 
@@ -560,8 +560,10 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   /** The disk has failed in the middle of a change: what is kept is not to be trusted. */
   async lose(content: ImageContent): Promise<void> {
     if (this.#content !== content) return;
-    if (this.hasUnsent) {
-      // What is dirty is nowhere else: it is sent first.
+    if (this.hasUnsent) await content.dropUnsent('attributes');
+    if (content.map.dirtyPages > 0) {
+      // What is dirty is nowhere else: it is sent first. A kill before that brings back what the
+      // disk was not able to cut off.
       content.mustGo = true;
       content.verification.distrust();
       return void this.#parts.writeBack.writeBack(this.dirty);
