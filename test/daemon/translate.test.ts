@@ -68,6 +68,8 @@ describe('options in the words of the layers', () => {
       readdirplus: true,
       readOnly: false,
       session: 'shared',
+      write: 'through',
+      fsync: 'server',
       allowOther: true,
     });
     assert.deepEqual(
@@ -82,6 +84,8 @@ describe('options in the words of the layers', () => {
         readdirplus: false,
         readOnly: true,
         session: 'shared',
+        write: 'through',
+        fsync: 'server',
         allowOther: false,
       },
     );
@@ -93,6 +97,8 @@ describe('options in the words of the layers', () => {
     assert.deepEqual(amountOf(settingsOf('cachefree=0%').cachefree), { percent: 0 });
     assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).session, 'readonly');
     assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).readOnly, true);
+    const exclusive = vfsOptionsOf(settingsOf('session=exclusive'), true);
+    assert.deepEqual([exclusive.write, exclusive.fsync], ['back', 'local']);
   });
 
   it('the server that is meant while nobody can ask for its port', () => {

@@ -15,6 +15,8 @@ export interface Place {
   readonly children: Children;
   /** The mount, in its world. */
   readonly mount: Mount | undefined;
+  /** Writes wait on the local disk: zeros behind the server's end are not sent. */
+  readonly delaysWrites: boolean;
 }
 
 /** Describes the suite in each world; all tests of one share one directory or one mount. */
@@ -33,6 +35,7 @@ export function inBothWorlds(subject: string, define: (place: Place) => void): v
         return made(local).children;
       },
       mount: undefined,
+      delaysWrites: false,
     });
   });
   onAMount(subject, define);
@@ -77,6 +80,7 @@ function onOneMount(
       get mount() {
         return made(mount);
       },
+      delaysWrites: options.includes('session=exclusive'),
     });
   });
 }
