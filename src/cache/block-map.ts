@@ -445,6 +445,10 @@ export class BlockMap {
   }
 
   #count(startPage: number, endPage: number, kind: Kind): number {
+    // Asked for after every write.
+    if (startPage === 0 && endPage >= this.pageCount) {
+      return kind === 'present' ? this.#presentPages : this.#dirtyPages;
+    }
     let count = 0;
     for (let page = startPage; page < endPage; ) {
       const index = Math.floor(page / CHUNK_PAGES);

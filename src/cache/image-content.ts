@@ -257,11 +257,14 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
     }
   }
 
-  /** C5: the server has the run durably. Pages that were not written meanwhile are clean. */
-  async settleRun(run: SendingRun): Promise<void> {
+  /**
+   * C5: the server has the run durably. Pages that were not written meanwhile are clean. Errno: they
+   * cannot be summed, and are dirty still.
+   */
+  async settleRun(run: SendingRun): Promise<number> {
     const leave = await this.lane.enter(run.range);
     try {
-      if (!this.dirty.isUnderWay(run)) return;
+      if (!this.dirty.isUnderWay(run)) return 0;
       const first = Math.floor(run.range.start / PAGES_PER_BLOCK);
       const count = Math.ceil(run.range.end / PAGES_PER_BLOCK) - first;
       const masks = new Uint16Array(count);
@@ -276,10 +279,11 @@ export class ImageContent implements FillStore, VerifiedFile, Evictable {
         this.zeros.raise(Math.min(end, run.offset + run.length));
       }
       this.dirty.end(run);
+      this.#writeMarksLater();
+      return errno;
     } finally {
       leave();
     }
-    this.#writeMarksLater();
   }
 
   /** Durably drops what is unsent: 'all', or only size and mtime, EBUSY with dirty pages. Errno. */

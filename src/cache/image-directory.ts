@@ -82,6 +82,8 @@ export type Found = 'fresh' | 'kept' | 'setAside';
 
 /** So many chunks (2 MiB of records, 16 GiB of the image) at most go with one sync of `data`. */
 const SYNC_CHUNKS = 512;
+/** Of so many blocks at once it is not noted which were cleared: no hole is trusted any more. */
+const MOST_CLEARED_BLOCKS = 1 << 16;
 
 export class ImageDirectory {
   readonly file: FileHandle;
@@ -202,7 +204,7 @@ export class ImageDirectory {
     this.#synced = files.synced;
     this.#info = files.info;
     this.#syncedHolds = files.syncedHolds;
-    this.#syncedDirty = files.info.unsent !== undefined;
+    this.#syncedDirty = files.info.unsent !== undefined && files.syncedHolds;
     this.#mayBeMarked = files.info.unsent !== undefined;
     this.#liveSizeBytes = files.map.sizeBytes;
     this.#syncedSizeBytes = files.syncedSizeBytes;
@@ -285,7 +287,8 @@ export class ImageDirectory {
     const { start, end } = this.map.clear(startPage, endPage);
     const firstBlock = start / PAGES_PER_BLOCK;
     const endBlock = Math.ceil(end / PAGES_PER_BLOCK);
-    for (let block = firstBlock; block < endBlock; block += 1) this.#cleared.add(block);
+    if (endBlock - firstBlock > MOST_CLEARED_BLOCKS) this.distrustHoles();
+    else for (let block = firstBlock; block < endBlock; block += 1) this.#cleared.add(block);
     const live = await this.persistMarks();
     if (live !== 0) return live;
     return this.#changeSynced(firstBlock, endBlock, (block, { dirty }) => {
@@ -335,7 +338,9 @@ export class ImageDirectory {
     const firstWhole = Math.ceil(startPage / PAGES_PER_BLOCK);
     const toImageEnd = endPage >= this.map.pageCount;
     const end = toImageEnd ? this.map.blockCount : Math.floor(endPage / PAGES_PER_BLOCK);
-    for (let block = firstWhole; block < end; block += 1) this.#cleared.delete(block);
+    for (const block of this.#cleared) {
+      if (block >= firstWhole && block < end) this.#cleared.delete(block);
+    }
     return errno;
   }
 
@@ -366,13 +371,15 @@ export class ImageDirectory {
     // A block that is cut in the middle loses clean marks, and keeps the bytes of what is left.
     const cutBlock = Math.floor(sizeBytes / BLOCK_BYTES);
     if (sizeBytes < this.map.sizeBytes && this.map.mask(cutBlock) !== 0) this.distrustHoles();
+    const isCut = sizeBytes < this.map.sizeBytes;
     this.map.resize(sizeBytes);
-    if (unsent !== undefined) {
-      const marks = await this.#cutMaps(cutBlock);
-      if (marks !== 0) return marks;
+    const marks = unsent === undefined ? 0 : await this.#cutMaps(cutBlock);
+    const cut = marks === 0 ? await this.#io.truncate(this.dataFd, sizeBytes) : marks;
+    if (cut !== 0) {
+      // What was cut off in the maps alone would come back with a longer image.
+      if (isCut) this.distrustHoles();
+      return cut;
     }
-    const cut = await this.#io.truncate(this.dataFd, sizeBytes);
-    if (cut !== 0) return cut;
     const live = await this.#liveLane.run(() => this.#fitLive());
     return live === 0 ? this.#syncedLane.run(() => this.#fitSynced()) : live;
   }

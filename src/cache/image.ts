@@ -189,6 +189,8 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
       const isOfIt = directory?.state === 'settled' && sameStamp(directory.stamp, content);
       if (this.#left || isOfIt) return;
       if (this.hasUnsent) {
+        // What is kept may be of an older size, as the disk told it, or of before the last WRITEs.
+        this.#content?.zeros.raise(content.size);
         // While it is being sent nobody can tell whose change it was.
         if (!this.dirty.isResting || directory?.state !== 'settled') return;
         if (this.#isOurs(directory, content)) return;
@@ -341,9 +343,13 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   }
 
   async replace(content: Attributes): Promise<void> {
+    const zeros = this.#content?.zeros;
+    // What is sent from now on the caller has not seen.
+    const raised = zeros?.watch();
     await this.#renew(async () => {
-      if (!this.#left) await this.#replaced(content);
+      if (!this.#left) await this.#replaced(content, () => raised?.most ?? 0);
     });
+    if (raised !== undefined) zeros?.unwatch(raised);
   }
 
   /** undefined: what is written goes through, and nothing is unsent. */
@@ -469,7 +475,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   }
 
   /** In a renewal: the server's file is another one. */
-  async #replaced(attributes: Attributes): Promise<void> {
+  async #replaced(attributes: Attributes, sentBytes: () => number = () => 0): Promise<void> {
     this.#attributes = attributes;
     const content = this.#content;
     if (content === undefined || !this.hasUnsent) return this.#replaceContent(attributes);
@@ -478,7 +484,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     if (this.#parts.session === 'exclusive' && !isOurs) return this.dirty.conflictFound();
     await content.dropClean();
     if (attributes.size > content.map.sizeBytes) await content.growTo(attributes.size);
-    content.zeros.set(attributes.size);
+    content.zeros.set(Math.max(attributes.size, sentBytes()));
     this.#parts.events.changedUnderDirty?.(this.fileId, this.path);
     if (content.directory.state !== 'settled' || !content.health.mayMark) return;
     content.failedSync(await content.directory.settle(attributes, 'light'));

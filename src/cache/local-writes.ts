@@ -250,7 +250,11 @@ export class ImageLocalWrites implements LocalWrites {
         return 'failed';
       }
       const outcome = await this.#put(content, offset, bytes);
-      if (outcome === 'failed') return outcome;
+      if (outcome === 'failed') {
+        // What was noted is unsent all the same: the size, perhaps.
+        this.#changed(wasAny);
+        return outcome;
+      }
       isMapChanged = outcome === 'map changed';
     } finally {
       leave();
@@ -297,7 +301,9 @@ export class ImageLocalWrites implements LocalWrites {
     }
     // What readers have begun to fetch meanwhile is older.
     if (newPages > 0) content.fills.cut(range);
-    const zeroFrom = zeros.firstPage;
+    // Others may have put other bytes there, unseen.
+    const isAlone = this.#parts.session === 'exclusive';
+    const zeroFrom = isAlone ? zeros.firstPage : Number.POSITIVE_INFINITY;
     let isMapChanged = false;
     for (let i = 0; i < written.changed.length; i++) {
       const block = first + i;

@@ -53,6 +53,7 @@ const CHECKED_BYTES = 64;
 const WINDOW_CHUNKS = 64; // 256 KiB
 const RECORD_WORDS = RECORD_BYTES / 4;
 const emptyChunk = Buffer.alloc(CHUNK_BYTES);
+const emptyWindow = Buffer.alloc(WINDOW_CHUNKS * CHUNK_BYTES);
 
 export function mapFileBytes(chunkCount: number): number {
   return MAP_HEADER_BYTES + chunkCount * CHUNK_BYTES;
@@ -97,6 +98,8 @@ export interface BlockRecord {
   readonly dirty: number;
   readonly sum: number;
 }
+
+const noRecord: BlockRecord = { present: 0, dirty: 0, sum: 0 };
 
 /** The records of a chunk, in `into` from `at` on, which is a multiple of 4 in memory. */
 export function encodeChunk(map: BlockMap, chunk: number, into: Buffer, at: number): void {
@@ -262,6 +265,8 @@ export class MapFile {
   /** Makes the records of blocks [first, end) say that nothing is present. Errno. */
   async clearRecords(first: number, end: number): Promise<number> {
     const most = WINDOW_CHUNKS * CHUNK_BLOCKS;
+    // Where there are holes they stay, so that it takes no room.
+    if (end - first > most) return this.changeRecords(first, end, () => noRecord);
     for (let block = first; block < end; block += most) {
       const bytes = Buffer.alloc(Math.min(most, end - block) * RECORD_BYTES);
       const errno = await this.#io.write(this.fd, recordOffset(block), bytes);
@@ -285,9 +290,11 @@ export class MapFile {
       const read = await this.#io.read(this.fd, recordOffset(from), bytes);
       if (read.errno !== 0) return read.errno;
       bytes.fill(0, read.got);
+      // Where there are holes they stay, so that it takes no room.
+      if (bytes.equals(emptyWindow.subarray(0, bytes.length))) continue;
       for (let at = 0; at < bytes.length; at += RECORD_BYTES) {
         const block = from + at / RECORD_BYTES;
-        const record = decodeRecord(block, bytes, at) ?? { present: 0, dirty: 0, sum: 0 };
+        const record = decodeRecord(block, bytes, at) ?? noRecord;
         encodeRecord(block, change(block, record), bytes, at);
       }
       const errno = await this.#io.write(this.fd, recordOffset(from), bytes);

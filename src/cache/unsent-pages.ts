@@ -21,6 +21,7 @@ import { err, ok, type Result } from '../base/result.ts';
 import { type FsError, localError } from '../errors/fs-error.ts';
 import type { Attributes, ContentStamp, ImageSending } from '../vfs/ports.ts';
 import type { CacheParts } from './cache-parts.ts';
+import { isFull } from './disk-health.ts';
 import type { ImageContent } from './image-content.ts';
 import type { LocalChanges } from './local-changes.ts';
 import { localFailure } from './local-failure.ts';
@@ -53,6 +54,8 @@ export class UnsentPages implements DirtyImage {
   /** What `local` told last: what is not that any more is unsent still. */
   #told: { readonly size: number; readonly mtimeNs: bigint } | undefined;
   #beganMs = 0;
+  /** Of the last run that the server has and that is called dirty all the same. */
+  #unsettledErrno = 0;
   /** Between `beginSending` and `endSending`, whatever else is noted meanwhile. */
   isUnderWay = false;
 
@@ -108,11 +111,11 @@ export class UnsentPages implements DirtyImage {
     if (content === undefined) return err(localError('ESTALE', 'send', `${path}: nothing is kept`));
     this.#told = undefined;
     this.#beganMs = this.#parts.clock.monotonicMs();
+    this.#unsettledErrno = 0;
     const errno = await content.directory.markSending();
-    if (errno !== 0) {
-      content.health.failed(errno, 'sync');
-      return err(localFailure(errno, 'send', path));
-    }
+    // The server may be the last place for it to go. A daemon that knows nothing of it finds the
+    // file changed by another: what is dirty stays, then.
+    if (errno !== 0) content.health.failed(errno, 'sync');
     this.isUnderWay = true;
     this.#host.unsentChanged();
     return ok('may send');
@@ -143,43 +146,23 @@ export class UnsentPages implements DirtyImage {
     if (content === undefined) return;
     const left = runs.values();
     const worker = async () => {
-      for (const run of left) await content.settleRun(run);
+      for (const run of left) {
+        const errno = await content.settleRun(run);
+        if (errno !== 0) this.#unsettledErrno = errno;
+      }
     };
     await Promise.all(Array.from({ length: Math.min(SETTLED_AT_ONCE, runs.length) }, worker));
     this.#parts.mayEvictAgain();
   }
 
-  async endSending(attributes: Attributes | undefined): Promise<void> {
+  async endSending(attributes: Attributes | undefined): Promise<Result<void, FsError>> {
     this.isUnderWay = false;
     await this.#host.renewal;
-    const { content, changes } = this.#host;
-    if (content === undefined || attributes === undefined) return;
-    const { map, unsent, zeros } = content;
-    if (content.mustGo && map.dirtyPages === 0 && !changes.any) {
-      await this.#host.renewLost(content, attributes);
-      this.#host.unsentChanged();
-      return;
-    }
-    if (attributes.size > map.sizeBytes && !changes.any) {
-      await this.#host.changedByAnother(attributes);
-      return;
-    }
-    zeros.raise(attributes.size);
-    const told = this.#told;
-    const isSent =
-      map.dirtyPages === 0 &&
-      told !== undefined &&
-      told.mtimeNs === unsent.mtimeNs &&
-      told.size >= map.sizeBytes &&
-      attributes.size === map.sizeBytes;
-    if (!isSent) unsent.isSince(this.#beganMs);
-    // What has begun meanwhile is settled with its own end.
-    if (changes.any || !content.health.mayMark) return;
-    const errno = await this.#noteSettled(content, attributes, isSent);
-    content.failedSync(errno);
-    if (errno !== 0 && isSent) await this.#host.renewLost(content, attributes);
-    this.#host.unsentChanged();
-    this.#parts.mayEvictAgain();
+    const { content, path } = this.#host;
+    // What was not settled is not called sent anyway.
+    if (content === undefined || attributes === undefined) return ok(undefined);
+    const errno = (await this.#endedAs(content, attributes)) || this.#takeUnsettled();
+    return errno === 0 ? ok(undefined) : err(localFailure(errno, 'note as sent', path));
   }
 
   local(): { readonly size: number; readonly mtimeNs: bigint } {
@@ -223,6 +206,60 @@ export class UnsentPages implements DirtyImage {
     if (errno !== 0) content.health.failed(errno, 'sync');
     this.#parts.writeBack.changed(this);
     this.#host.unsentChanged();
+  }
+
+  /** Errno: the disk may call pages dirty that are not. */
+  async #endedAs(content: ImageContent, attributes: Attributes): Promise<number> {
+    const { changes } = this.#host;
+    const { map, unsent, zeros, health, directory } = content;
+    if (content.mustGo && map.dirtyPages === 0 && !changes.any) {
+      await this.#host.renewLost(content, attributes);
+      this.#host.unsentChanged();
+      return 0;
+    }
+    if (attributes.size > map.sizeBytes && !changes.any) {
+      await this.#host.changedByAnother(attributes);
+      return this.#marksDown(content);
+    }
+    zeros.raise(attributes.size);
+    const told = this.#told;
+    const isSent =
+      map.dirtyPages === 0 &&
+      told !== undefined &&
+      told.mtimeNs === unsent.mtimeNs &&
+      told.size >= map.sizeBytes &&
+      attributes.size === map.sizeBytes;
+    if (!isSent) unsent.isSince(this.#beganMs);
+    // What has begun meanwhile is settled with its own end.
+    if (changes.any || !health.mayMark) return this.#marksDown(content);
+    const errno = await this.#noteSettled(content, attributes, isSent);
+    if (isFull(errno)) {
+      // Clean pages go for it: the next attempt finds room.
+      health.failed(errno, 'write');
+      return this.#marksDown(content);
+    }
+    content.failedSync(errno);
+    if (errno !== 0 && isSent) await this.#host.renewLost(content, attributes);
+    // Dropped, it is found by nobody any more.
+    const isHere = this.#host.content === content && directory.unsent !== undefined;
+    this.#host.unsentChanged();
+    this.#parts.mayEvictAgain();
+    return isHere ? errno : 0;
+  }
+
+  /** Both maps say what is dirty still, and no more. Errno. */
+  async #marksDown({ directory, health }: ImageContent): Promise<number> {
+    const saved = await directory.persistMarks();
+    const errno = saved === 0 ? await directory.sync() : saved;
+    if (errno !== 0) health.failed(errno, 'sync');
+    return errno;
+  }
+
+  /** Of what was sent some could not be called clean: errno of that. */
+  #takeUnsettled(): number {
+    const errno = this.#unsettledErrno;
+    this.#unsettledErrno = 0;
+    return errno;
   }
 
   /** First what is synced, then the note: in this order both can be believed at any time. */

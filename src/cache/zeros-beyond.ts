@@ -10,6 +10,8 @@ import { PAGE_BYTES } from './file-io.ts';
 
 export class ZerosBeyond {
   #serverBytes: number;
+  /** See `watch`. */
+  readonly #raised = new Set<{ most: number }>();
 
   constructor(serverBytes: number) {
     this.#serverBytes = serverBytes;
@@ -28,10 +30,22 @@ export class ZerosBeyond {
   /** The server's file may be as long as this. */
   raise(sizeBytes: number): void {
     this.#serverBytes = Math.max(this.#serverBytes, sizeBytes);
+    for (const raised of this.#raised) raised.most = Math.max(raised.most, sizeBytes);
   }
 
   /** The server's file is as long as this. */
   set(sizeBytes: number): void {
     this.#serverBytes = sizeBytes;
+  }
+
+  /** The most that it is raised to from now on, until `unwatch`. */
+  watch(): { most: number } {
+    const raised = { most: 0 };
+    this.#raised.add(raised);
+    return raised;
+  }
+
+  unwatch(raised: { most: number }): void {
+    this.#raised.delete(raised);
   }
 }

@@ -60,6 +60,8 @@ export interface WorldOptions {
   readonly write?: WriteMode;
   /** What programs see, where the server has not all of it. */
   readonly local?: Buffer;
+  /** false: the image is not opened, either. */
+  readonly opens?: boolean;
   /** What the disk says that the image takes. */
   readonly imageBytes?: (id: string) => number;
 }
@@ -105,7 +107,7 @@ export class World {
   static async open(source: MemorySource, options: WorldOptions = {}): Promise<World> {
     const world = new World(source, options);
     await world.#openCache();
-    await world.openImage();
+    if (options.opens !== false) await world.openImage();
     return world;
   }
 

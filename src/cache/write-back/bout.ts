@@ -355,8 +355,9 @@ export class Bout {
     this.#go('closing');
     const attributes = await this.#attributesAfter();
     if (this.#isAbandoned) return { kind: 'abandoned' };
-    await this.#parts.image.endSending(attributes);
+    const noted = await this.#parts.image.endSending(attributes);
     if (this.#isAbandoned) return { kind: 'abandoned' };
+    if (!noted.ok) this.#firstError ??= noted.error;
     if (this.#firstError !== undefined) return { kind: 'failed', error: this.#firstError };
     return { kind: this.#isThrough ? 'done' : 'halted' };
   }

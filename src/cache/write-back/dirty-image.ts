@@ -63,8 +63,9 @@ export interface DirtyImage {
    * Nothing is being sent any more; `attributes`: what the server has then, all of it ours.
    * Durably notes of which content the clean pages are, and forgets the size and mtime that were
    * unsent if nothing is dirty. undefined: it is not known, and the next `beginSending` finds out.
+   * Err: the local disk may tell the next daemon to send again what was sent: that is no success.
    */
-  endSending(attributes: Attributes | undefined): Promise<void>;
+  endSending(attributes: Attributes | undefined): Promise<Result<void, FsError>>;
   /** What `ImageSending.finish` is to set. */
   local(): { readonly size: number; readonly mtimeNs: bigint };
   /** It could not be sent: for `LocalWrites.failure`. */

@@ -178,7 +178,7 @@ export class PaperImage implements DirtyImage {
     }
   }
 
-  async endSending(attributes: Attributes | undefined): Promise<void> {
+  async endSending(attributes: Attributes | undefined): Promise<Result<void, FsError>> {
     this.#touched();
     assert.ok(this.#isSending, 'endSending without beginSending');
     assert.equal(this.#taken.size, 0, 'endSending with runs taken');
@@ -196,6 +196,7 @@ export class PaperImage implements DirtyImage {
         this.#sinceMs = undefined;
       }
     }
+    return ok(undefined);
   }
 
   local(): { readonly size: number; readonly mtimeNs: bigint } {

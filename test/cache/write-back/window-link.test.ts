@@ -178,8 +178,8 @@ class ScatteredImage implements DirtyImage {
     return wait(this.sending.clock, 2);
   }
 
-  endSending(): Promise<void> {
-    return Promise.resolve();
+  endSending(): Promise<Result<void, never>> {
+    return Promise.resolve(ok(undefined));
   }
 
   local() {
