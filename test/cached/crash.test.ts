@@ -31,7 +31,7 @@ describe('after kill -9 of the daemon', () => {
       await withCachedExport(async (place) => {
         place.image('disk.raw', IMAGE_BYTES);
         for (let round = 0; round < 6; round++) {
-          const mount = await place.mount('session=exclusive');
+          const mount = await place.mount('session=exclusive', 'write=through');
           const busy = await mount.children.start(PYTHON, [
             ...['-c', BUSY, join(mount.mountpoint, 'disk.raw'), work, String(round)],
           ]);
@@ -39,7 +39,7 @@ describe('after kill -9 of the daemon', () => {
           await sleep(50 + 150 * round);
           await mount.crash();
           await busy.finish();
-          const again = await place.mount('session=exclusive');
+          const again = await place.mount('session=exclusive', 'write=through');
           const onServer = sha256(readFileSync(join(place.server.directory, 'disk.raw')));
           assert.equal(await checksum(again, 'disk.raw'), onServer, `round ${round}`);
           await again.close();

@@ -58,7 +58,7 @@ describe('a cached image', () => {
   it('keeps what is written, which is on the server at once', async () => {
     await withCachedExport(async (place) => {
       const content = place.image('disk.raw', IMAGE_BYTES);
-      const mount = await place.mount('session=exclusive');
+      const mount = await place.mount('session=exclusive', 'write=through');
       await checksum(mount, 'disk.raw');
       const pieces = [
         { at: 0, byte: 'a', length: 4096 },
@@ -88,7 +88,7 @@ os.close(fd)`,
       ]);
       assert.equal(onServer.slice(0, 64), sha256(expected), 'on the server');
       await mount.close();
-      const second = await place.mount('session=exclusive');
+      const second = await place.mount('session=exclusive', 'write=through');
       const after = await place.fetched(async () => {
         assert.equal(await checksum(second, 'disk.raw'), sha256(expected), 'after a remount');
       });
