@@ -130,6 +130,7 @@ export async function recoverWriteBack(
   const cacheDirectory = directoryOf(shell, request);
   if (!cacheDirectory.ok) return complain(shell, cacheDirectory.error);
   const sources: string[] = [];
+  let isLost = false;
   let status: GvfsStatus | ExitStatus = await withCaches(shell, request, async (caches) => {
     for (const cache of caches.caches) {
       const unsent = await cache.unsent();
@@ -137,15 +138,22 @@ export async function recoverWriteBack(
       for (const { directory, why } of unsent.filter(({ state }) => state === 'lost')) {
         const what = `${directory} cannot be sent (${why ?? 'it is lost'})`;
         shell.err(`${sentence('gvfs', { what, toDo: 'gvfs recover --export copies it' })}\n`);
+        isLost = true;
       }
     }
-    return sayInUse(shell, caches.inUse);
+    const busy = sayInUse(shell, caches.inUse);
+    return busy === GvfsStatus.done && isLost ? GvfsStatus.unsent : busy;
   });
   const { writeBackKept } = await import('../daemon/recover.ts');
   const done: object[] = [];
   for (const text of sources) {
     const place = placeOf(text);
-    if (place === undefined) continue;
+    if (place === undefined) {
+      const toDo = 'gvfs recover --export copies what is unsent';
+      shell.err(`${sentence('gvfs', { what: `${text} is no name of an export`, toDo })}\n`);
+      if (status === GvfsStatus.done) status = GvfsStatus.unsent;
+      continue;
+    }
     const interrupted = new AbortController();
     const release = shell.onInterrupt(() => interrupted.abort());
     const line = new ProgressLine(text, progressOutput(shell), shell.clock);
@@ -173,8 +181,12 @@ export async function recoverWriteBack(
       const what = `${path}: ${bytesText(unsentBytes)} not at the server (${why})`;
       shell.err(`${sentence('gvfs', { what, toDo: 'it stays in the cache' })}\n`);
     }
+    if (result.timedOut) {
+      const what = `${text}: the time was up`;
+      shell.err(`${sentence('gvfs', { what, toDo: 'what is unsent stays in the cache' })}\n`);
+    }
     // It was unsent a moment ago: whoever has sent it was not we.
-    if (result.files === 0) {
+    if (result.files === 0 && !result.timedOut) {
       const what = `${text}: nothing was found to send any more`;
       shell.err(`${sentence('gvfs', { what, toDo: 'see gvfs recover --list again' })}\n`);
     }
@@ -182,7 +194,7 @@ export async function recoverWriteBack(
     if (!isAll && status === GvfsStatus.done) status = GvfsStatus.unsent;
   }
   if (request.json) shell.out(jsonLine({ done }));
-  else if (sources.length === 0) shell.out('nothing is unsent\n');
+  else if (sources.length === 0 && status === GvfsStatus.done) shell.out('nothing is unsent\n');
   return status;
 }
 

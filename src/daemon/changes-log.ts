@@ -15,9 +15,9 @@ export function logChanges(controlled: Controlled, log: Log): Controlled {
       unsent: () => sending.unsent(),
       writeBack: (ino, how) => sending.writeBack(ino, how),
       flush: (ino, how) => sending.flush(ino, how),
-      async resolve(as, ino, which) {
+      async resolve(as, ino, which, signal) {
         const bytes = sending.unsent().find((file) => file.ino === ino)?.unsent.bytes;
-        const resolved = await sending.resolve(as, ino, which);
+        const resolved = await sending.resolve(as, ino, which, signal);
         if (resolved.ok) log.warn('a conflict was resolved, as asked', { ino, kept: which, bytes });
         return resolved;
       },

@@ -253,6 +253,15 @@ export class Layers {
     return this.fileSystem.close({ keepUnsent });
   }
 
+  /** Drops what is unsent, for good; how many bytes. What cannot be dropped stays. */
+  async discard(): Promise<number> {
+    const dropped = this.fileSystem.unsent().map(async ({ ino, unsent }) => {
+      const discarded = await this.fileSystem.discardUnsent(ino);
+      return discarded.ok ? unsent.bytes : 0;
+    });
+    return (await Promise.all(dropped)).reduce((sum, bytes) => sum + bytes, 0);
+  }
+
   async closeControl(): Promise<void> {
     await this.#control?.close();
     this.#control = undefined;
@@ -326,7 +335,7 @@ export class Layers {
       sending: {
         foundBytes: recoveredOf(cache).reduce((sum, { unsent }) => sum + unsent.bytes, 0),
         unsent: () => files.unsent(),
-        resolve: (as, ino, which) => files.resolve(as, ino, which),
+        resolve: (as, ino, which, signal) => files.resolve(as, ino, which, signal),
         writeBack: (ino, how) => sending.writeBack(ino, how),
         flush: (ino, how) => sending.flush(ino, how),
       },

@@ -45,6 +45,8 @@ const SETTLE_LIMIT_MS = 60_000;
 const KEEP_LIMIT_MS = 1_000;
 /** The same after a fault, when what is left of the session is not to be trusted. */
 const FAULT_SETTLE_LIMIT_MS = 5_000;
+/** For what is dropped: of what an earlier mount left the server is asked first. */
+const DISCARD_LIMIT_MS = 5_000;
 /** For the word that a mount is gone which others have taken away. */
 const GONE_LIMIT_MS = 1_000;
 /** For how long calls over the control socket may hold up the end. */
@@ -67,14 +69,15 @@ export class Session {
   #terminations = 0;
   #endsAs: SessionEnd = 'unmounted';
   #giveUp: MountFailure = { kind: 'interrupted' };
-  /** What is unsent when the mount ends is not sent: it stays in the cache. */
-  #keepsUnsent = false;
+  /** What becomes of what is unsent when the mount ends. */
+  #unsent: UnmountHow['unsent'] = 'send';
   /** As it was when the sending was ended: once the files are closed nobody knows any more. */
   #keptBytes = 0;
+  #droppedBytes = 0;
   /** The next mount has the cache: it sends what is unsent. */
   #isHandedOver = false;
-  #settled: (left: { keptBytes: number }) => void = () => undefined;
-  readonly #allSettled = new Promise<{ readonly keptBytes: number }>((done) => {
+  #settled: (left: { keptBytes: number; droppedBytes: number }) => void = () => undefined;
+  readonly #allSettled = new Promise<{ keptBytes: number; droppedBytes: number }>((done) => {
     this.#settled = done;
   });
   readonly #signalRuns = new SignalRuns((kind) => this.#runForSignal(kind));
@@ -275,29 +278,29 @@ export class Session {
       get isDraining() {
         return session.#state === 'draining';
       },
-      leave: async (keepUnsent) => {
-        const before = this.#keepsUnsent;
-        this.#keepsUnsent = keepUnsent;
+      leave: async (unsent) => {
+        const before = this.#unsent;
+        this.#unsent = unsent;
         const asked = await this.#mounted?.unmount();
         if (asked === undefined || asked.ok) return ok(undefined);
         const isGone = asked.error.code === 'NOT_MOUNTED';
         // By others, just now; or it is out of the tree, or beneath another one, and goes on.
         if (isGone && (await inTime(this.#unmounted, GONE_LIMIT_MS))) return ok(undefined);
-        this.#keepsUnsent = before;
+        this.#unsent = before;
         return err(isGone ? 'it is not at its place any more, and in use' : asked.error.message);
       },
-      abandon: (keepUnsent) => {
-        this.#keepsUnsent = keepUnsent;
+      abandon: (unsent) => {
+        this.#unsent = unsent;
         void this.#mounted?.abandon();
       },
-      endNow: () => this.#endNow(),
+      endNow: (unsent) => this.#endNow(unsent),
       settled: this.#allSettled,
     };
   }
 
   /** What is under way is given a moment; what is unsent stays in the cache. */
-  #endNow(): void {
-    this.#keepsUnsent = true;
+  #endNow(unsent: 'keep' | 'discard' = 'keep'): void {
+    this.#unsent = unsent;
     const held = this.#layers?.heldBytes ?? 0;
     void this.#drain(held > 0 ? FAULT_SETTLE_LIMIT_MS : KEEP_LIMIT_MS);
   }
@@ -313,7 +316,8 @@ export class Session {
     const layers = this.#layers;
     layers?.draining();
     await this.#mounted?.abandon();
-    const keepUnsent = this.#keepsUnsent;
+    if (this.#unsent === 'discard') await inTime(this.#discard(), DISCARD_LIMIT_MS);
+    const keepUnsent = this.#unsent !== 'send';
     const unsentBytes = layers?.unsentBytes ?? 0;
     if (keepUnsent) this.#keptBytes = Math.max(this.#keptBytes, unsentBytes);
     else if (unsentBytes > 0) {
@@ -335,7 +339,7 @@ export class Session {
         if (bytes > 0 && this.#endsAs === 'unmounted') this.#endsAs = 'unsettled';
       }
     }
-    const stays = this.#keepsUnsent ? this.#keptBytes : (layers?.unsentBytes ?? 0);
+    const stays = this.#unsent !== 'send' ? this.#keptBytes : (layers?.unsentBytes ?? 0);
     const keptBytes = this.#isHandedOver ? 0 : stays;
     if (!(await inTime(layers?.letGo(), CACHE_LIMIT_MS))) {
       this.#log.error('the cache could not be written down in time', { source: this.#source });
@@ -349,11 +353,15 @@ export class Session {
       this.#log.warn('unsent writes stay in the cache: the next mount sends them', { keptBytes });
       if (this.#endsAs === 'unmounted') this.#endsAs = 'kept';
     }
-    this.#settled({ keptBytes });
+    this.#settled({ keptBytes, droppedBytes: this.#droppedBytes });
     await inTime(layers?.closeControl(), CONTROL_LIMIT_MS);
     if (this.#isEnded()) return;
     this.#log.info('unmounted', { source: this.#source, ...layers?.totals });
     this.#enter('settled');
+  }
+
+  async #discard(): Promise<void> {
+    this.#droppedBytes += (await this.#layers?.discard()) ?? 0;
   }
 
   #isEnded(): boolean {

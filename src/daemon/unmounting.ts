@@ -14,7 +14,7 @@ import type { Sending, SentReport } from './sending.ts';
 import type { UnsentFiles } from './unsent-files.ts';
 
 export interface UnmountingParts {
-  readonly files: Pick<UnsentFiles, 'unsent' | 'discardUnsent' | 'setOpens'> & {
+  readonly files: Pick<UnsentFiles, 'setOpens'> & {
     openFiles(): readonly { readonly path: string }[];
   };
   readonly sending: Pick<Sending, 'writeBack'>;
@@ -27,16 +27,16 @@ export interface MountToEnd {
   /** The kernel asks nothing any more: only the last writes are being settled. */
   readonly isDraining: boolean;
   /**
-   * Out of the tree. Err, a clause: it is in use, and goes on. `keepUnsent`: what is unsent then is
-   * not sent any more, and stays in the cache.
+   * Out of the tree. Err, a clause: it is in use, and goes on. What is unsent when the kernel asks
+   * nothing any more is sent, stays in the cache, or is dropped.
    */
-  leave(keepUnsent: boolean): Promise<Result<void, string>>;
+  leave(unsent: UnmountHow['unsent']): Promise<Result<void, string>>;
   /** The same, whoever uses it. */
-  abandon(keepUnsent: boolean): void;
-  /** It is draining: nothing more is sent, it ends now. */
-  endNow(): void;
-  /** All is written down, and the server was told. What stays unsent in the cache. */
-  readonly settled: Promise<{ readonly keptBytes: number }>;
+  abandon(unsent: UnmountHow['unsent']): void;
+  /** It is draining: nothing more is sent, what is unsent stays or is dropped, it ends now. */
+  endNow(unsent: 'keep' | 'discard'): void;
+  /** All is written down, and the server was told. What stays unsent in the cache, what was dropped. */
+  readonly settled: Promise<{ readonly keptBytes: number; readonly droppedBytes: number }>;
 }
 
 /** A file that was closed just now is released a moment later. */
@@ -72,40 +72,36 @@ export async function unmount(parts: UnmountingParts, how: UnmountHow): Promise<
     return goesOn(report, why);
   }
 
-  const droppedBytes = how.unsent === 'discard' ? await discardAll(parts) : 0;
-  // What is written until the kernel has gone is dealt with alike.
-  const keepUnsent = how.unsent === 'keep' || !isAllSent;
-  const left = await mount.leave(keepUnsent);
-  if (!left.ok && !how.force) return { ...goesOn(report, left.error), droppedBytes };
-  if (!left.ok) mount.abandon(keepUnsent);
-  const { keptBytes } = await mount.settled;
-  return { unmounted: true, report, inUse: [], why: undefined, droppedBytes, keptBytes };
+  // What is written until the kernel has gone is dealt with alike. Nothing is dropped before: if it
+  // is in use after all, it goes on with all that it has.
+  const unsent = isAllSent ? how.unsent : 'keep';
+  const left = await mount.leave(unsent);
+  if (!left.ok && !how.force) return goesOn(report, left.error);
+  if (!left.ok) mount.abandon(unsent);
+  return ended(report, await mount.settled);
 }
 
 /** The mount is gone already: only what is unsent is asked about. */
 async function drained(parts: UnmountingParts, how: UnmountHow): Promise<Unmounting> {
   const { mount, sending } = parts;
-  const droppedBytes = how.unsent === 'discard' ? await discardAll(parts) : 0;
   const timeoutMs = how.timeoutMs ?? (how.force ? FORCED_MS : undefined);
   const report =
     how.unsent === 'send' ? await sending.writeBack(undefined, { ...how, timeoutMs }) : nothing;
   const isAllSent = report.ended === 'done' && report.failed.length === 0;
   if (!isAllSent && !how.force) {
     const why = report.ended === 'timedOut' ? 'the time was up' : 'not everything could be sent';
-    return { unmounted: false, report, inUse: [], why, droppedBytes, keptBytes: 0 };
+    return { unmounted: false, report, inUse: [], why, droppedBytes: 0, keptBytes: 0 };
   }
-  if (how.unsent === 'keep' || !isAllSent) mount.endNow();
-  const { keptBytes } = await mount.settled;
-  return { unmounted: true, report, inUse: [], why: undefined, droppedBytes, keptBytes };
+  if (how.unsent !== 'send') mount.endNow(how.unsent);
+  else if (!isAllSent) mount.endNow('keep');
+  return ended(report, await mount.settled);
 }
 
-async function discardAll({ files }: UnmountingParts): Promise<number> {
-  let droppedBytes = 0;
-  for (const { ino, unsent } of files.unsent()) {
-    const dropped = await files.discardUnsent(ino);
-    if (dropped.ok) droppedBytes += unsent.bytes;
-  }
-  return droppedBytes;
+function ended(
+  report: SentReport,
+  { keptBytes, droppedBytes }: { readonly keptBytes: number; readonly droppedBytes: number },
+): Unmounting {
+  return { unmounted: true, report, inUse: [], why: undefined, droppedBytes, keptBytes };
 }
 
 /** What is open, and stays so. */

@@ -31,8 +31,16 @@ export interface UnsentFiles {
   settleUnsent(ino?: Ino): Promise<Result<void, FsError>>;
   /** Drops what is unsent of the file, durably. */
   discardUnsent(ino: Ino): Promise<Result<void, FsError>>;
-  /** Ends a conflict: ours is to be sent ('mine'), or is dropped ('theirs'). */
-  resolve(as: Credentials, ino: Ino, which: 'mine' | 'theirs'): Promise<Result<void, FsError>>;
+  /**
+   * Ends a conflict: ours is to be sent ('mine'), or is dropped ('theirs'). Nothing is decided any
+   * more once `signal` is aborted.
+   */
+  resolve(
+    as: Credentials,
+    ino: Ino,
+    which: 'mine' | 'theirs',
+    signal: AbortSignal,
+  ): Promise<Result<void, FsError>>;
   /** Refused: whoever opens or makes a file is told that the mount is busy. */
   setOpens(now: 'allowed' | 'refused'): void;
   /**

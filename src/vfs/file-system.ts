@@ -89,9 +89,9 @@ export interface NfsFileSystem extends FileSystem {
   discardUnsent(ino: Ino): Outcome<void>;
   /**
    * Decides a conflict. 'mine': what is unsent may be sent again; 'theirs': it is dropped, and what
-   * the server has counts.
+   * the server has counts. Once `signal` is aborted nothing is decided any more.
    */
-  resolve(as: Credentials, ino: Ino, which: 'mine' | 'theirs'): Outcome<void>;
+  resolve(as: Credentials, ino: Ino, which: 'mine' | 'theirs', signal?: AbortSignal): Outcome<void>;
   /** 'refused': open(2) fails with EBUSY until they are allowed again; what is open goes on. */
   setOpens(now: 'allowed' | 'refused'): void;
   /**
@@ -369,8 +369,8 @@ export function createFileSystem(
         ? state.unsentFiles.settle()
         : onUnsent(ino, (inode) => state.unsentFiles.settle(inode)),
     discardUnsent: (ino) => onUnsent(ino, (inode) => state.unsentFiles.discard(inode)),
-    resolve: (as, ino, which) =>
-      onUnsent(ino, (inode) => state.unsentFiles.resolve(as, inode, which)),
+    resolve: (as, ino, which, signal) =>
+      onUnsent(ino, (inode) => state.unsentFiles.resolve(as, inode, which, signal)),
     setOpens: (now) => {
       state.refusesOpens = now === 'refused';
     },

@@ -24,6 +24,11 @@ export interface Recovered {
   readonly left: RecoveredFile;
   /** Why it is not opened. */
   gone: FsError | undefined;
+  /** Why the server could not be asked for it, the last time. */
+  failure: FsError | undefined;
+  /** It was looked for, at least once. */
+  readonly looked: Promise<void>;
+  lookedNow(): void;
 }
 
 /** A file with unsent writes, for people. */
@@ -49,7 +54,6 @@ export class UnsentFiles {
   readonly #left: readonly RecoveredFile[];
   /** Left behind, and not opened; each is pinned. */
   readonly #recovered = new Set<Inode>();
-  #looking: Promise<unknown> = Promise.resolve();
   #isEnding = false;
 
   constructor(state: MountState, left: readonly RecoveredFile[]) {
@@ -65,16 +69,19 @@ export class UnsentFiles {
     const { inodes } = this.#state;
     const found = this.#left.map((left) => {
       const inode = inodes.intern(left.file);
-      inode.recovered = { left, gone: undefined };
+      inode.recovered = newRecovered(left);
       inodes.pin(inode);
       this.#recovered.add(inode);
       return inode;
     });
     const queue = found.values();
     const looker = async (): Promise<void> => {
-      for (const inode of queue) await this.#lookFor(inode);
+      for (const inode of queue) {
+        // One that cannot be asked for now does not keep the others waiting.
+        if (!(await this.#look(inode))) void this.#lookAgain(inode);
+      }
     };
-    this.#looking = Promise.all(Array.from({ length: looksAtOnce }, looker));
+    for (let count = 0; count < looksAtOnce; count++) void looker();
   }
 
   /** What is unsent of a file. */
@@ -136,7 +143,7 @@ export class UnsentFiles {
     const left = [...this.#recovered].flatMap((inode) =>
       inode.recovered === undefined
         ? []
-        : [this.#line(inode, inode.recovered.left.unsent, inode.recovered.gone, true)],
+        : [this.#line(inode, inode.recovered.left.unsent, whyNot(inode.recovered), true)],
     );
     return [...open, ...left];
   }
@@ -156,11 +163,10 @@ export class UnsentFiles {
 
   /** Drops what is unsent of the file: its owner's word. */
   async discard(inode: Inode): Outcome<void> {
+    const looked = await this.#looked(inode);
+    if (!looked.ok) return looked;
     const { image, attributes } = inode;
-    if (image?.local.unsent === undefined) {
-      const gone = inode.recovered?.gone;
-      return gone === undefined ? ok(undefined) : err(gone);
-    }
+    if (image?.local.unsent === undefined) return ok(undefined);
     await image.local.discard();
     // What the kernel has of it is no more.
     attributes.contentVersion += 1;
@@ -169,13 +175,24 @@ export class UnsentFiles {
     return ok(undefined);
   }
 
-  /** Decides a conflict: ours is to be sent, or what the server has counts. */
-  async resolve(as: Credentials, inode: Inode, which: 'mine' | 'theirs'): Outcome<void> {
+  /**
+   * Decides a conflict: ours is to be sent, or what the server has counts. Nothing is decided any
+   * more once `signal` is aborted.
+   */
+  async resolve(
+    as: Credentials,
+    inode: Inode,
+    which: 'mine' | 'theirs',
+    signal?: AbortSignal,
+  ): Outcome<void> {
+    const looked = await this.#looked(inode);
+    if (!looked.ok) return looked;
+    const asked = which === 'mine' ? looked : await this.#state.askAttributes(as, inode);
+    if (!asked.ok) return asked;
+    if (signal?.aborted === true) return err(localError('EINTR', 'resolve'));
     const { image } = inode;
     if (image?.local.unsent === undefined) return ok(undefined);
     if (which === 'mine') return image.local.keepOurs();
-    const asked = await this.#state.askAttributes(as, inode);
-    if (!asked.ok) return asked;
     const discarded = await this.discard(inode);
     if (!discarded.ok) return discarded;
     // The image is told of their change, if it was not yet.
@@ -206,30 +223,52 @@ export class UnsentFiles {
   }
 
   async #settleOne(inode: Inode): Outcome<void> {
-    if (inode.recovered?.gone !== undefined) return err(inode.recovered.gone);
-    // Its image is not open before the server has answered.
-    if (inode.recovered !== undefined) await this.#looking;
+    const looked = await this.#looked(inode);
+    if (!looked.ok) return looked;
     const committed = await this.#state.writes.commit(inode);
     const sent = (await inode.image?.local.writeBack()) ?? ok(undefined);
     return committed.ok ? sent : committed;
   }
 
-  async #lookFor(inode: Inode): Promise<void> {
-    const { images } = this.#state;
-    while (!this.#isEnding) {
-      const { recovered } = inode;
-      if (recovered === undefined || recovered.gone !== undefined) return;
-      const asked = await this.#ask(inode, recovered);
-      if (asked.ok) {
-        const image = await images?.enter(recovered.left.as, inode);
-        image?.leave();
-        if (image !== undefined || inode.recovered?.gone !== undefined) return;
-      } else if (asked.error.errno === 'ESTALE') {
-        this.#gone(recovered, asked.error);
-        return;
-      }
-      await this.#pause();
+  /** Err: what was left behind is not in an open image, and why. */
+  async #looked(inode: Inode): Outcome<void> {
+    const { recovered } = inode;
+    if (recovered === undefined) return ok(undefined);
+    // Its image is not open before the server has answered.
+    await recovered.looked;
+    if (inode.recovered === undefined) return ok(undefined);
+    return err(recovered.gone ?? recovered.failure ?? notAsked());
+  }
+
+  async #lookAgain(inode: Inode): Promise<void> {
+    do await this.#pause();
+    while (!(await this.#look(inode)));
+  }
+
+  /** Whether there is no more to look for. */
+  async #look(inode: Inode): Promise<boolean> {
+    const { recovered } = inode;
+    if (recovered === undefined) return true;
+    const isDone = this.#isEnding || recovered.gone !== undefined || (await this.#find(inode));
+    recovered.lookedNow();
+    return isDone;
+  }
+
+  async #find(inode: Inode): Promise<boolean> {
+    const { recovered } = inode;
+    if (recovered === undefined) return true;
+    const asked = await this.#ask(inode, recovered);
+    recovered.failure = asked.ok ? undefined : asked.error;
+    if (asked.ok) {
+      // Whatever the handle is of now: also where it is no file any more (C6).
+      if (!this.mayOpen(inode)) return true;
+      const image = await this.#state.images?.enter(recovered.left.as, inode);
+      image?.leave();
+      return image !== undefined || recovered.gone !== undefined;
     }
+    if (asked.error.errno !== 'ESTALE') return false;
+    this.#gone(recovered, asked.error);
+    return true;
   }
 
   #ask(inode: Inode, { left }: Recovered): Promise<Result<Attributes, FsError>> {
@@ -275,6 +314,22 @@ export function takingName<T>(
 ): Promise<T> {
   const image = inode?.image;
   return image === undefined ? call() : image.local.whileNameGoes(as, call);
+}
+
+function newRecovered(left: RecoveredFile): Recovered {
+  let lookedNow = (): void => undefined;
+  const looked = new Promise<void>((done) => {
+    lookedNow = done;
+  });
+  return { left, gone: undefined, failure: undefined, looked, lookedNow: () => lookedNow() };
+}
+
+function whyNot({ gone, failure }: Recovered): FsError | undefined {
+  return gone ?? failure;
+}
+
+function notAsked(): FsError {
+  return localError('EAGAIN', 'recover', 'the server was not asked for the file yet');
 }
 
 function isOf({ fsid, fileid }: RecoveredFile, known: Attributes): boolean {

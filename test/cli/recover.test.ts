@@ -83,6 +83,9 @@ describe('gvfs recover', () => {
     const listed = await world.gvfs('recover', '--list', '--cachedir', directory);
     assert.match(listed.out, /lost \(a test wants it so\)/);
     assert.equal(listed.status, 5);
+    const sent = await world.gvfs('recover', '--write-back', '--cachedir', directory);
+    assert.deepEqual([sent.status, sent.out], [75, '']);
+    assert.match(sent.err, /cannot be sent \(a test wants it so\): gvfs recover --export/);
     const to = join(world.directory, 'rescue');
     mkdirSync(to);
     const ran = await world.gvfs('recover', '--export', to, '--cachedir', directory);

@@ -55,6 +55,23 @@ describe('gvfs write-back', () => {
     assert.match(wrong.err, /"--timeout soon" is not possible: use seconds/);
   });
 
+  it('waits no longer than that for a server that is asked for the file', async () => {
+    await using world = await fakeWorld();
+    const { sending } = world.mount;
+    sending.inConflict('vm/disk.img', MIB);
+    world.mount.isAway = true;
+    for (const args of [
+      ['write-back', image],
+      ['flush', image],
+      ['resolve', '--theirs', image],
+    ]) {
+      const ran = await world.gvfs(...args, '--timeout', '0.01');
+      assert.equal(ran.status, 75, ran.err);
+      assert.match(ran.err, /the time was up/);
+    }
+    assert.deepEqual(sending.asked, []);
+  });
+
   it('can be interrupted', async () => {
     await using world = await fakeWorld();
     const { sending } = world.mount;

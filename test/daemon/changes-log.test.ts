@@ -84,7 +84,7 @@ describe('what was changed over the control socket', () => {
   it('tells how conflicts were resolved, and of unmounts', async () => {
     const { lines, sending, life, fake } = logged(working);
     fake.inConflict('vm/disk.img', 8192);
-    await sending.resolve(as, 3 as Ino, 'theirs');
+    await sending.resolve(as, 3 as Ino, 'theirs', watch.signal);
     await life.unmount({ ...watch, unsent: 'keep', force: false });
     assert.deepEqual(lines, [
       ['a conflict was resolved, as asked', { ino: 3, kept: 'theirs', bytes: 8192 }],

@@ -4,12 +4,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import type { FileHandle, Ino } from '../../src/base/brand.ts';
+import type { Ino } from '../../src/base/brand.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
 import type { UnmountHow } from '../../src/daemon/control/controlled.ts';
 import type { SentReport } from '../../src/daemon/sending.ts';
 import { unmount } from '../../src/daemon/unmounting.ts';
-import type { UnsentFile } from '../../src/daemon/unsent-files.ts';
 import { localError } from '../../src/errors/fs-error.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 
@@ -77,11 +76,20 @@ describe('unmounting', () => {
     assert.deepEqual([ended.unmounted, ended.keptBytes], [true, 5]);
   });
 
-  it('with discard drops what is unsent, and says how much', async () => {
-    const { asked, run } = world();
+  it('with discard drops what is unsent when nobody can write any more, and says how much', async () => {
+    const { asked, run, answers } = world();
+    answers.droppedBytes = 5;
     const ended = await run({ unsent: 'discard' });
-    assert.deepEqual(asked, ['opens refused', 'discard 3', 'leave']);
-    assert.equal(ended.droppedBytes, 5);
+    assert.deepEqual(asked, ['opens refused', 'leave, dropping']);
+    assert.deepEqual([ended.droppedBytes, ended.keptBytes], [5, 0]);
+  });
+
+  it('with discard drops nothing where the mount goes on', async () => {
+    const { asked, run, answers } = world();
+    answers.leave = err('a working directory');
+    const ended = await run({ unsent: 'discard' });
+    assert.deepEqual([ended.unmounted, ended.droppedBytes], [false, 0]);
+    assert.deepEqual(asked, ['opens refused', 'leave, dropping', 'opens allowed']);
   });
 
   it('with force ends it in any case, and keeps what is not sent', async () => {
@@ -103,7 +111,10 @@ describe('unmounting', () => {
     Object.assign(sent, { ended: 'timedOut' });
     assert.ok(!(await run({ timeoutMs: 5 })).unmounted);
     assert.ok((await run({ unsent: 'keep' })).unmounted);
-    assert.deepEqual(asked, ['write back', 'write back', 'end now']);
+    assert.ok((await run({ unsent: 'discard' })).unmounted);
+    assert.deepEqual(asked, [
+      ...['write back', 'write back', 'end now, keeping', 'end now, dropping'],
+    ]);
   });
 });
 
@@ -120,25 +131,14 @@ function world() {
   const answers = {
     leave: ok(undefined) as Result<void, string>,
     keptBytes: 0,
+    droppedBytes: 0,
     isDraining: false,
   };
-  const file: UnsentFile = {
-    ino: 3 as Ino,
-    file: Buffer.from('3') as FileHandle,
-    path: 'a',
-    unsent: { bytes: 5, size: 5, mtimeNs: 0n, state: 'dirty', sinceMs: 0 },
-    failure: undefined,
-    recovered: false,
-  };
-  const keeping = (keepUnsent: boolean) => (keepUnsent ? ', keeping' : '');
+  type Unsent = UnmountHow['unsent'];
+  const will = (unsent: Unsent) => ({ send: '', keep: ', keeping', discard: ', dropping' })[unsent];
   const parts = {
     clock,
     files: {
-      unsent: () => [file],
-      async discardUnsent(ino: Ino) {
-        asked.push(`discard ${ino}`);
-        return ok(undefined);
-      },
       setOpens: (now: string) => void asked.push(`opens ${now}`),
       openFiles: () => open.map((path) => ({ path })),
     },
@@ -153,14 +153,15 @@ function world() {
       get isDraining() {
         return answers.isDraining;
       },
-      async leave(keepUnsent: boolean) {
-        asked.push(`leave${keeping(keepUnsent)}`);
+      async leave(unsent: Unsent) {
+        asked.push(`leave${will(unsent)}`);
         return answers.leave;
       },
-      abandon: (keepUnsent: boolean) => void asked.push(`abandon${keeping(keepUnsent)}`),
-      endNow: () => void asked.push('end now'),
+      abandon: (unsent: Unsent) => void asked.push(`abandon${will(unsent)}`),
+      endNow: (unsent: 'keep' | 'discard') => void asked.push(`end now${will(unsent)}`),
       get settled() {
-        return Promise.resolve({ keptBytes: answers.keptBytes });
+        const { keptBytes, droppedBytes } = answers;
+        return Promise.resolve({ keptBytes, droppedBytes });
       },
     },
   };

@@ -31,6 +31,8 @@ export interface Call {
   readonly procedure: keyof ImageServer;
   readonly as: Credentials;
   readonly name?: string;
+  /** Of GETATTR. */
+  readonly file?: FileHandle;
   readonly stability?: Stability;
 }
 
@@ -187,7 +189,7 @@ export class MemoryServer implements ImageServer {
   }
 
   getattr(as: Credentials, file: FileHandle): Answer<Attributes> {
-    return this.#run({ procedure: 'getattr', as }, () =>
+    return this.#run({ procedure: 'getattr', as, file }, () =>
       this.#on(file, (node) => ok(this.#attributes(node))),
     );
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { Ino } from '../../src/base/brand.ts';
 import type { Credentials } from '../../src/base/credentials.ts';
 import { localError } from '../../src/errors/fs-error.ts';
 import type { VfsEvents } from '../../src/vfs/events.ts';
@@ -518,6 +519,46 @@ describe('what another daemon left behind', () => {
     await again.fs.close();
   });
 
+  it('does not travel to what is no file, and nobody waits for it', async () => {
+    const { server, images, mounted, told, next } = world();
+    mounted.fs.release(await dirtied(mounted));
+    server.before = ({ procedure }) => {
+      if (procedure === 'getattr') Object.assign(server.nodeAt('/disk'), { type: 'directory' });
+      return undefined;
+    };
+    const again = await next(mounted);
+    await settled();
+    assert(told.includes('gone image ESTALE'));
+    assert.equal(errno(await again.fs.settleUnsent()), 'ESTALE');
+    assert.equal(images.discards, 0);
+    await again.fs.close();
+  });
+
+  it('fails a write-back with what the server says of it, one file or another', async () => {
+    const { server, mounted, next } = world();
+    server.putFile('/other', 'other bytes', 0o666, alice);
+    mounted.fs.release(await dirtied(mounted));
+    const other = await mounted.open('/other', O_RDWR);
+    value(await mounted.write(other, 0, 'OTHER'));
+    mounted.fs.release(other);
+    const refused = server.handleAt('/disk');
+    server.fail = ({ procedure, file }) =>
+      procedure === 'getattr' && file?.equals(refused) === true ? 'NFS3ERR_SERVERFAULT' : undefined;
+    const again = await next(mounted);
+    assert.equal(errno(await again.fs.settleUnsent()), 'EREMOTEIO');
+    assert.equal(server.stableBytesOf('/other').toString(), 'OTHER bytes');
+    const [left, ...others] = again.fs.unsent();
+    assert.deepEqual([left?.failure?.errno, others], ['EREMOTEIO', []]);
+    // Nor is it said to be dropped, or resolved, while its image is not open.
+    assert.equal(errno(await again.fs.discardUnsent(left?.ino as Ino)), 'EREMOTEIO');
+    assert.equal(errno(await again.fs.resolve(alice, left?.ino as Ino, 'theirs')), 'EREMOTEIO');
+    server.fail = () => undefined;
+    again.clock.advance(10_000);
+    await settled();
+    value(await again.fs.settleUnsent());
+    assert.equal(server.stableBytesOf('/disk').toString(), 'NEW old bytes of it');
+  });
+
   it('waits for a server that does not answer', async () => {
     const { server, mounted, next } = world();
     mounted.fs.release(await dirtied(mounted));
@@ -638,6 +679,20 @@ describe('a conflict', () => {
     value(await mounted.fs.resolve(alice, ino, 'mine'));
     value(await mounted.fs.settleUnsent());
     assert.equal(server.bytesOf('/disk').toString(), 'NEW old tes, which are more');
+  });
+
+  it('is not decided once nobody waits for it any more', async () => {
+    const { server, images, mounted, told, ino } = await conflict();
+    const away = gate();
+    server.before = ({ procedure }) => (procedure === 'getattr' ? away.opened : undefined);
+    const patience = new AbortController();
+    const resolving = mounted.fs.resolve(alice, ino, 'theirs', patience.signal);
+    await settled();
+    patience.abort();
+    away.open();
+    assert.equal(errno(await resolving), 'EINTR');
+    assert.equal(images.discards, 0);
+    assert(told.includes('conflict'));
   });
 
   it('is decided for theirs', async () => {

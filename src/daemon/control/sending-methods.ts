@@ -36,9 +36,11 @@ export class SendingMethods {
     { path = '', timeoutMs }: ParamsOf<'writeBack'>,
     call: Call,
   ): Promise<ResultOf<'writeBack'> | Failure> {
-    const ino = path === '' ? undefined : await this.#inoOf(path, call.signal);
+    const limit = new TimeLimit(call.signal, timeoutMs);
+    const ino = path === '' ? undefined : await this.#inoOf(path, limit.signal);
+    if (limit.isUp) return sentResult(timedOut);
     if (ino instanceof Failure) return ino;
-    const report = await this.#watched(verb, path, call, timeoutMs, (how) =>
+    const report = await this.#watched(verb, path, call, limit.leftMs, (how) =>
       this.#controlled.sending[verb](ino, how),
     );
     return report.ended === 'cancelled' ? cancelled : sentResult(report);
@@ -49,17 +51,24 @@ export class SendingMethods {
     call: Call,
   ): Promise<Outcome<'resolve'>> {
     const { sending, as } = this.#controlled;
-    const file = await this.#unsentAt(path, call.signal);
+    const limit = new TimeLimit(call.signal, timeoutMs);
+    const file = await this.#unsentAt(path, limit.signal);
+    if (limit.isUp) return { ...sentResult(timedOut), droppedBytes: 0 };
     if (file instanceof Failure) return file;
     if (file?.unsent.state !== 'conflict') {
       const message = 'nobody else has changed it while writes to it were unsent';
       return new Failure({ code: ErrorCode.nothingUnsent, message });
     }
-    const resolved = await unlessAborted(sending.resolve(as, file.ino, keep), call.signal);
+    const { signal } = limit;
+    const resolved = await unlessAborted(sending.resolve(as, file.ino, keep, signal), signal);
+    if (resolved === undefined && limit.isUp) {
+      const { unsent } = file;
+      return { ...sentResult({ ...timedOut, unsentBytes: unsent.bytes }), droppedBytes: 0 };
+    }
     if (resolved === undefined) return cancelled;
     if (!resolved.ok) return failureOf(resolved.error, call.signal, path);
     const droppedBytes = keep === 'theirs' ? file.unsent.bytes : 0;
-    const report = await this.#watched('writeBack', path, call, timeoutMs, (how) =>
+    const report = await this.#watched('writeBack', path, call, limit.leftMs, (how) =>
       sending.writeBack(file.ino, how),
     );
     return report.ended === 'cancelled' ? cancelled : { ...sentResult(report), droppedBytes };
@@ -128,6 +137,37 @@ export class SendingMethods {
     return byName.length === 1 ? byName[0] : located;
   }
 }
+
+/** How long a call may take, all of it: also to find the file that its path means. */
+class TimeLimit {
+  /** The time is up, or nobody waits any more. */
+  readonly signal: AbortSignal;
+  readonly #call: AbortSignal;
+  readonly #endsAtMs: number | undefined;
+
+  constructor(call: AbortSignal, timeoutMs: number | undefined) {
+    this.#call = call;
+    this.#endsAtMs = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+    const signals = timeoutMs === undefined ? [call] : [call, AbortSignal.timeout(timeoutMs)];
+    this.signal = AbortSignal.any(signals);
+  }
+
+  get isUp(): boolean {
+    return this.signal.aborted && !this.#call.aborted;
+  }
+
+  get leftMs(): number | undefined {
+    return this.#endsAtMs && Math.max(0, this.#endsAtMs - performance.now());
+  }
+}
+
+const timedOut: SentReport = {
+  files: 0,
+  sentBytes: 0,
+  unsentBytes: 0,
+  failed: [],
+  ended: 'timedOut',
+};
 
 function sentResult({ files, sentBytes, unsentBytes, failed, ended }: SentReport) {
   return {
