@@ -158,6 +158,9 @@ export class ImageDirectory {
       assert(!exportDirectory.isOpen(fileId), 'image directory: open already');
       const wanted = wantedInfo(exportDirectory, file, content, about);
       const takenUp = await takeUpImageFiles(exportDirectory, fileId, wanted, io);
+      if (takenUp.kind === 'failed') {
+        return err(localFailure(takenUp.errno, 'take up', `${about.path}: ${takenUp.why}`));
+      }
       let found: Found = takenUp.kind === 'absent' ? 'fresh' : 'setAside';
       let files: ImageFiles;
       let why: string | undefined;

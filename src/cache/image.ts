@@ -64,6 +64,9 @@ import { isSameContent, type UnsentHost, UnsentPages } from './unsent-pages.ts';
 
 export type { ImageReport, PageStates, WarmOutcome, WarmRange } from './image-report.ts';
 
+/** After so long it is tried again to read what is unsent. */
+const TAKE_UP_AGAIN_MS = 5_000;
+
 export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   readonly file: FileHandle;
   readonly fileId: string;
@@ -90,7 +93,7 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   #opens = 0;
   #wasOpened = false;
   #left = false;
-  /** Left on the disk, for the next daemon to send. */
+  /** Left on the disk, for the next daemon to send, or as long as the disk cannot be used. */
   leftBehind: Unsent | undefined;
 
   constructor(
@@ -524,8 +527,13 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     const { events, health, space } = this.#parts;
     if (!made.ok) {
       events.notKept?.(this.path, made.error.message);
+      // Served from the server it would be old, and what is written would be overwritten later.
+      const kept = await this.#exportDirectory.recovered();
+      this.leftBehind = kept.find(({ file }) => this.file.equals(file))?.unsent;
+      if (this.leftBehind !== undefined) this.#takeUpLater();
       return;
     }
+    this.leftBehind = undefined;
     const directory = made.value;
     this.#directory = directory;
     if (directory.found === 'setAside') events.setAside?.(this.path, directory.why ?? 'damaged');
@@ -542,6 +550,16 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     this.#content = new ImageContent(this.#parts, directory, this, this.#attributes.size);
     void space.measure(this.fileId);
     if (this.hasUnsent) await this.#takenUpUnsent(this.#content);
+  }
+
+  /** What is unsent could not be read. */
+  #takeUpLater(): void {
+    this.#parts.clock.after(TAKE_UP_AGAIN_MS, () => {
+      if (this.#left || this.#content !== undefined) return;
+      const attributes = this.source.attributes();
+      if (attributes === undefined) this.#takeUpLater();
+      else void this.takeUp(attributes);
+    });
   }
 
   /** A daemon before this one has left it. */

@@ -153,6 +153,10 @@ export class ImageLocalWrites implements LocalWrites {
   }
 
   async writeBack(): Promise<Result<void, FsError>> {
+    const { content, path } = this.#host;
+    if (content === undefined && this.#host.leftBehind !== undefined) {
+      return err(leftBehind('write back', path));
+    }
     const sent = await this.#parts.writeBack.writeBack(this.#host.dirty);
     return sent.ok ? ok(undefined) : sent;
   }
@@ -365,7 +369,7 @@ export class ImageLocalWrites implements LocalWrites {
 
 /** The server's bytes are old, and those of the disk another daemon's. */
 export function leftBehind(operation: string, path: string): FsError {
-  const message = `${path}: the cache is closed, and keeps what was not sent for the next daemon`;
+  const message = `${path}: what was not sent is on the local disk, which is closed, or fails`;
   return { ...localError('EIO', operation, message), code: 'CLOSED' };
 }
 

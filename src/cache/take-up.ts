@@ -62,6 +62,8 @@ export type TakenUp =
       readonly remark: string | undefined;
       readonly unsent: TakenUpUnsent;
     }
+  /** There are unsent writes, and the disk fails: nothing is said of what is kept. */
+  | { readonly kind: 'failed'; readonly errno: number; readonly why: string }
   /**
    * Something is there, and has to go. `pinned`: as far as its info could be read. `unsent`: there
    * may be unsent writes in it.
@@ -127,7 +129,8 @@ export async function takeUpImageFiles(
     return { kind: 'kept', ...files.value, unsent: { unsettled, changed } };
   }
   await opened.closeOthers([]);
-  const { why, unsent } = files.error;
+  const { why, unsent, errno } = files.error;
+  if (isUnsent && errno !== 0) return { kind: 'failed', errno, why };
   const mayBe = unsent || (isUnsent && (await exportDirectory.mayHoldUnsent(fileId)));
   return { kind: 'unbelievable', why, pinned, unsent: mayBe };
 }
@@ -151,6 +154,8 @@ class OpenedFiles {
   readonly fileId: string;
   readonly path: string;
   readonly io: FileIo;
+  /** Of the last work on the disk that failed, other than by something that is not there. */
+  errno = 0;
   readonly #fds = new Set<number>();
 
   constructor(exportDirectory: ExportDirectory, fileId: string, io: FileIo) {
@@ -163,7 +168,14 @@ class OpenedFiles {
   async open(name: string, how: 'existing' | 'empty'): Promise<Opened> {
     const opened = await this.exportDirectory.paths.open(join(this.path, name), how);
     if (opened.errno === 0) this.#fds.add(opened.fd);
+    this.failed(opened.errno);
     return opened;
+  }
+
+  /** `errno`, which is noted. */
+  failed(errno: number): number {
+    if (errno !== 0 && errno !== Errno.ENOENT) this.errno = errno;
+    return errno;
   }
 
   /** All but `kept`. */
@@ -263,6 +275,8 @@ interface Believed {
 interface Disbelief {
   readonly why: string;
   readonly unsent: boolean;
+  /** The disk has failed, with which errno: they may be believed later. */
+  readonly errno: number;
 }
 
 async function takeUpFiles(
@@ -273,7 +287,7 @@ async function takeUpFiles(
   const remarks: string[] = [];
   const isUnsent = found.unsent !== undefined;
   const foundData = await openData(opened, found);
-  if (!foundData.ok) return disbelief(foundData.error);
+  if (!foundData.ok) return disbelief(foundData.error, opened.errno);
   const { fd: dataFd, info } = foundData.value;
   const sizeBytes = isUnsent ? undefined : info.stamp.size;
   const foundLive = await findMap(opened, 'map', sizeBytes);
@@ -286,22 +300,22 @@ async function takeUpFiles(
     remarks.push(`${from} has damaged records`);
   }
   if (!isUnsent && map.dirtyPages > 0) {
-    return err({ why: 'it has unsent pages, of which info knows nothing', unsent: true });
+    return err({ why: 'it has unsent pages, of which info knows nothing', unsent: true, errno: 0 });
   }
   const fitted = await fitData(opened, dataFd, foundData.value.sizeBytes, map.sizeBytes);
-  if (fitted !== undefined) return disbelief(fitted);
+  if (fitted !== undefined) return disbelief(fitted, opened.errno);
   const dropped = how === 'all' ? [] : dropCleanMarks(map);
 
   const live = await liveFor(opened, foundLive, believed.value, isUnsent);
-  if (live === undefined) return disbelief('map cannot be written');
+  if (live === undefined) return disbelief('map cannot be written', opened.errno);
   if (isUnsent) {
     const marked = await opened.exportDirectory.markUnsent(opened.fileId);
-    if (marked !== 0) return disbelief(`it cannot be marked (${errnoName(marked)})`);
+    if (marked !== 0) return disbelief(`it cannot be marked (${errnoName(marked)})`, marked);
   }
   const compared = await compareSynced(foundSynced, map);
   if (compared === undefined) remarks.push(`map.synced ${foundSynced.why}`);
   const synced = compared?.file ?? (await remakeMap(opened, 'map.synced', emptyLike(map), true));
-  if (synced === undefined) return disbelief('map.synced cannot be written');
+  if (synced === undefined) return disbelief('map.synced cannot be written', opened.errno);
   const files: ImageFiles = {
     info,
     map,
@@ -317,8 +331,8 @@ async function takeUpFiles(
   return ok({ files, remark: remarks.length === 0 ? undefined : remarks.join(', ') });
 }
 
-function disbelief(why: string): Result<never, Disbelief> {
-  return err({ why, unsent: false });
+function disbelief(why: string, errno = 0): Result<never, Disbelief> {
+  return err({ why, unsent: false, errno });
 }
 
 /** `info` with the time of the last unsent write, as far as it is known. */
@@ -329,7 +343,9 @@ async function openData(
   const { errno, fd } = await opened.open('data', 'existing');
   if (errno !== 0) return err(`data cannot be opened (${errnoName(errno)})`);
   const size = await opened.io.size(fd);
-  if (size.errno !== 0) return err(`data cannot be read (${errnoName(size.errno)})`);
+  if (opened.failed(size.errno) !== 0) {
+    return err(`data cannot be read (${errnoName(size.errno)})`);
+  }
   const { sizeBytes } = size;
   const { unsent } = info;
   if (unsent === undefined) {
@@ -352,7 +368,7 @@ async function fitData(
 ): Promise<string | undefined> {
   if (foundBytes < sizeBytes) return 'data has a wrong length';
   if (foundBytes === sizeBytes) return undefined;
-  const errno = await opened.io.truncate(fd, sizeBytes);
+  const errno = opened.failed(await opened.io.truncate(fd, sizeBytes));
   return errno === 0 ? undefined : `data cannot be cut (${errnoName(errno)})`;
 }
 
@@ -435,9 +451,9 @@ async function liveFor(
     return remakeMap(opened, 'map', map, durably);
   }
   // Behind a shorter image there may be what a cut has left.
-  if ((await found.file.truncate(map.chunkCount)) !== 0) return undefined;
+  if (opened.failed(await found.file.truncate(map.chunkCount)) !== 0) return undefined;
   if (!clean) return found.file;
-  const errno = await found.file.writeHeader(opened.header(map.sizeBytes));
+  const errno = opened.failed(await found.file.writeHeader(opened.header(map.sizeBytes)));
   return errno === 0 ? found.file : undefined;
 }
 
@@ -478,15 +494,18 @@ async function remakeMap(
 ): Promise<MapFile | undefined> {
   const { paths } = opened.exportDirectory;
   const made = await makeMap(opened, `${name}.new`, map);
-  if (!made.ok) return undefined;
+  if (!made.ok) {
+    opened.failed(made.error);
+    return undefined;
+  }
   const file = made.value;
   const encode = (chunk: number, into: Buffer, at: number): void =>
     encodeChunk(map, chunk, into, at);
-  if ((await file.writeChunks(filledChunks(map), encode)) !== 0) return undefined;
-  if (durable && (await file.sync()) !== 0) return undefined;
+  if (opened.failed(await file.writeChunks(filledChunks(map), encode)) !== 0) return undefined;
+  if (durable && opened.failed(await file.sync()) !== 0) return undefined;
   const to = join(opened.path, name);
-  if ((await paths.rename(`${to}.new`, to)) !== 0) return undefined;
-  return durable && (await paths.sync(opened.path)) !== 0 ? undefined : file;
+  if (opened.failed(await paths.rename(`${to}.new`, to)) !== 0) return undefined;
+  return durable && opened.failed(await paths.sync(opened.path)) !== 0 ? undefined : file;
 }
 
 function filledChunks(map: BlockMap): number[] {

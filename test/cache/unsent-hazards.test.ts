@@ -11,11 +11,31 @@ import { MemorySource, settled } from './memory-source.ts';
 import { imageFile, nextBoot, World, type WorldOptions } from './memory-world.ts';
 import { PaperDisk } from './paper-disk.ts';
 
-const { EROFS } = constants.errno;
+const { ENOSPC, EROFS } = constants.errno;
 const size = 4 * BLOCK_BYTES;
 const TIB = 2 ** 40;
 
 describe('a disk that takes nothing more', () => {
+  it('hides no unsent writes from the next daemon: the file fails until they can be read', async () => {
+    const world = await opened();
+    await world.writeNow(PAGE_BYTES, page(1));
+    assert.ok((await world.until(world.image.local?.sync() ?? Promise.reject())).ok);
+    const left = world.disk.afterPowerCut(() => 0.999);
+    const full = refusing(left, /map\.new$/, ENOSPC);
+    const next = await successor(world, left, { bootId: nextBoot });
+    assert.equal(next.image.local?.unsent?.bytes, PAGE_BYTES);
+    assert.equal(next.image.local?.unsent?.size, size);
+    assert.equal(await next.until(next.read(PAGE_BYTES, PAGE_BYTES)), 'failed');
+    assert.equal(await next.until(next.write(PAGE_BYTES, page(2))), 'failed');
+    full.isOn = false;
+    next.clock.advance(120_000);
+    await next.run();
+    await next.readNow(0, size);
+    await next.writeBackNow();
+    assert.ok(next.source.bytes.equals(next.file));
+    await ended(next);
+  });
+
   it('does not keep what is dirty from being sent, and it is noted later', async () => {
     const disk = new PaperDisk();
     const refused = refusing(disk, /info\.new$/, EROFS);
