@@ -81,7 +81,8 @@ function reachReport(path: string | undefined, error: ReachError): GvfsReport {
       return say(
         'noMount',
         path === undefined ? 'there is no gvfs mount here' : `${path} is in no gvfs mount`,
-        'findmnt -t fuse.gvfs lists them',
+        // Those whose mount has left the tree are not there for findmnt.
+        path === undefined ? 'findmnt -t fuse.gvfs lists them' : 'gvfs status --all lists them',
       );
     case 'noDaemon':
       return say(

@@ -41,10 +41,10 @@ export sends them by itself. This is for the time when there is none.
 
   --list        names them
   --write-back  sends them: asks the server as a mount would (-o has the options for the way there)
-  --export DIR  copies all that is known of these files into DIR, without the server: for files that
-                are gone there, and for what could not be taken up (lost). Bytes that were never
-                fetched are holes in the copy, and NAME.json beside it lists them. Nothing is changed
-                in the cache.
+  --export DIR  copies all that is known of these files into DIR, which must be there, without the
+                server: for files that are gone there, and for what could not be taken up (lost).
+                Bytes that were never fetched are holes in the copy, and NAME.json beside it lists
+                them. Nothing is changed in the cache, and no file in DIR is written over.
 
 NAME is a file's path in the export, or its id; without NAME it is all of them. --cachedir is the
 cache's directory, the default one when left out. A cache that a daemon has is that daemon's to send:
@@ -56,8 +56,8 @@ Examples:
   gvfs recover --export /root/rescue vm/disk.img
 
 Exit status: 0 done, or nothing is unsent, 1 wrong usage or another user's cache, 5 --list: some of
-it is lost or in conflict, 8 interrupted, 32 it failed, 75 something stays unsent, or a daemon has
-the cache.
+it is lost or in conflict, 8 interrupted, 32 it failed, or nothing unsent has that name, 75
+something stays unsent, or a daemon has the cache.
 `;
 
 interface Kept {
@@ -71,11 +71,10 @@ export async function recoverList(shell: Shell, request: RecoverRequest): Promis
     const all = await unsentOf(caches, request.names);
     const inUse = caches.inUse.map(({ source, mountpoint }) => ({ source, mountpoint }));
     if (request.json) shell.out(jsonLine({ unsent: all.map(lineObject), inUse }));
-    else if (all.length === 0) shell.out('nothing is unsent\n');
-    else shell.out(`${tableLines(columns, all.map(row)).join('\n')}\n`);
-    const busy = sayInUse(shell, caches.inUse);
+    else if (all.length > 0) shell.out(`${tableLines(columns, all.map(row)).join('\n')}\n`);
+    const rest = sayRest(shell, request, all, caches);
     const isBad = all.some(({ kept: { state } }) => state === 'lost' || state === 'conflict');
-    return busy === GvfsStatus.done && isBad ? GvfsStatus.no : busy;
+    return rest === GvfsStatus.done && isBad ? GvfsStatus.no : rest;
   });
 }
 
@@ -92,7 +91,7 @@ export async function recoverExport(
   return withCaches(shell, request, async (caches) => {
     const all = await unsentOf(caches, request.names);
     const done: object[] = [];
-    let status = sayInUse(shell, caches.inUse);
+    let status = sayRest(shell, request, all, caches);
     for (const { cache, kept } of all) {
       const file = freeName(directory, kept);
       const line = new ProgressLine(file, progressOutput(shell), shell.clock);
@@ -109,7 +108,6 @@ export async function recoverExport(
       if (!request.json) shell.out(`${harmless(file)}: ${exportedText(copied.value)}\n`);
     }
     if (request.json) shell.out(jsonLine({ exported: done }));
-    else if (all.length === 0) shell.out('nothing is unsent\n');
     return status;
   });
 }
@@ -237,8 +235,34 @@ async function unsentOf(
     for (const kept of await cache.unsent()) all.push({ cache, kept });
   }
   if (names.length === 0) return all;
-  const wanted = new Set(names.map((name) => name.replace(/^\/+/, '')));
-  return all.filter(({ kept }) => wanted.has(kept.id) || wanted.has(pathOf(kept)));
+  return all.filter(({ kept }) => names.some((name) => isNamed(kept, name)));
+}
+
+function isNamed(kept: UnsentKept, name: string): boolean {
+  const wanted = name.replace(/^\/+/, '');
+  return wanted === kept.id || wanted === pathOf(kept);
+}
+
+/** Of what was not found: whether that means that there is nothing. */
+function sayRest(
+  shell: Shell,
+  { names, json }: RecoverRequest,
+  all: readonly Kept[],
+  { inUse }: OpenedCaches,
+): GvfsStatus {
+  const busy = sayInUse(shell, inUse);
+  if (busy !== GvfsStatus.done) return busy;
+  if (names.length === 0) {
+    if (all.length === 0 && !json) shell.out('nothing is unsent\n');
+    return GvfsStatus.done;
+  }
+  let status: GvfsStatus = GvfsStatus.done;
+  for (const name of names) {
+    if (all.some(({ kept }) => isNamed(kept, name))) continue;
+    const toDo = 'gvfs recover --list names all that is';
+    status = complain(shell, { kind: 'cache', what: `${name} is not unsent`, toDo });
+  }
+  return status;
 }
 
 /** Of those that a daemon has, which knows better how it is. */

@@ -283,7 +283,7 @@ function addRecover(gvfs: Program, shell: Shell, run: Run): void {
     .action((names, { list, writeBack, export: to, cachedir, json = false, ...more }) => {
       const verbs = [list, writeBack, to].filter((verb) => verb !== undefined);
       if (verbs.length !== 1) {
-        throw misuse('what is to be done?', 'say one of --list, --write-back, --export DIRECTORY');
+        throw misuse('recover does one thing', 'say --list, --write-back or --export DIRECTORY');
       }
       if (writeBack === true && names.length > 0) {
         throw misuse('--write-back sends all of a cache', 'leave the names out');

@@ -64,13 +64,17 @@ ${statuses}`;
 export const resolveHelp = `
 Another host has changed the file while writes to it were waiting here, in a session that was to be
 exclusive. Nothing of it is sent or dropped until one says what counts: --mine sends what is here
-over what the server has, --theirs drops what was not sent. PATH is the file, or its id, which gvfs
-status --json tells. To have both, gvfs recover --export first, or copy the file.
+over what the server has, --theirs drops what was not sent. PATH is the file, or, for one who stands
+in the mount, its id, which gvfs status --json tells. To have both, copy the file first.
 
 Examples:
   gvfs resolve /mnt/vm/vm/disk.img --theirs
   gvfs resolve /mnt/vm/vm/disk.img --mine
-${statuses}`;
+
+Exit status: 0 it is resolved, and with --mine the server has it, durably, 1 wrong usage or another
+user's mount, 3 no gvfs mount there, 8 interrupted, 32 there is no conflict, or it failed, 75
+something stays unsent: it is kept in the cache.
+`;
 
 /** `verb` on each path, or on everything. */
 export async function send(
@@ -122,15 +126,15 @@ export function sayUnsent(
   { mount }: Pick<Daemon, 'mount'>,
   { failed, timedOut, unsentBytes }: Sent,
 ): GvfsStatus {
-  const goesOn = 'it is kept and tried again, gvfs status says how it goes';
+  const toDo = 'it is kept, see gvfs status';
   for (const { path, unsentBytes: left, why } of failed) {
     const name = path === '' ? mount.mountpoint : `${mount.mountpoint}/${path}`;
     const what = `${name}: ${bytesText(left)} not at the server (${why})`;
-    shell.err(`${sentence('gvfs', { what, toDo: goesOn })}\n`);
+    shell.err(`${sentence('gvfs', { what, toDo })}\n`);
   }
   if (timedOut) {
     const what = `${mount.mountpoint}: the time was up with ${bytesText(unsentBytes)} to send`;
-    shell.err(`${sentence('gvfs', { what, toDo: goesOn })}\n`);
+    shell.err(`${sentence('gvfs', { what, toDo })}\n`);
   }
   return timedOut || failed.length > 0 ? GvfsStatus.unsent : GvfsStatus.done;
 }

@@ -236,7 +236,7 @@ describe('a command that finds no daemon', () => {
       const elsewhere = await world.gvfs(...command.slice(0, -1), '/tmp/x');
       assert.equal(
         elsewhere.err,
-        'gvfs: /tmp/x is in no gvfs mount: findmnt -t fuse.gvfs lists them\n',
+        'gvfs: /tmp/x is in no gvfs mount: gvfs status --all lists them\n',
       );
       assert.deepEqual([elsewhere.status, elsewhere.out], [3, '']);
       await world.die();

@@ -59,7 +59,8 @@ describe('gvfs recover', () => {
     const again = await world.gvfs('recover', '--export', to, '--cachedir', directory, id);
     assert.match(again.out, /a\.img\.1: 256 KiB/);
     const other = await world.gvfs('recover', '--export', to, '--cachedir', directory, 'b.img');
-    assert.equal(other.out, 'nothing is unsent\n');
+    assert.deepEqual([other.status, other.out], [32, '']);
+    assert.equal(other.err, 'gvfs: b.img is not unsent: gvfs recover --list names all that is\n');
   });
 
   it('takes clean bytes that are damaged for absent, and keeps the unsent ones', async () => {

@@ -36,7 +36,7 @@ describe('gvfs write-back', () => {
     assert.equal(
       ran.err,
       'gvfs: /mnt/vm/vm/disk.img: 1.0 MiB not at the server (the server has no room): ' +
-        'it is kept and tried again, gvfs status says how it goes\n',
+        'it is kept, see gvfs status\n',
     );
     const json = await world.gvfs('write-back', '/mnt/vm', '--json');
     assert.deepEqual([json.status, JSON.parse(json.out)], [75, { done: [jsonOfRefused] }]);
