@@ -39,27 +39,50 @@ export interface PageRun {
   readonly end: number;
 }
 
-/** The chunks in which something changed since they were taken. */
+/** The records that changed in a chunk, by block; 'all': more than a few. */
+export type ChangedBlocks = readonly number[] | 'all';
+
+/** So many records of a chunk are told one by one. */
+const FEW_BLOCKS = 8;
+
+/** The chunks in which something changed since they were taken, and what in them. */
 export class ChangedChunks {
-  readonly #chunks = new Set<number>();
+  #chunks = new Map<number, number[] | 'all'>();
 
   get any(): boolean {
     return this.#chunks.size > 0;
   }
 
+  /** All of it. */
   add(chunk: number): void {
-    this.#chunks.add(chunk);
+    this.#chunks.set(chunk, 'all');
+  }
+
+  addBlock(block: number): void {
+    const chunk = Math.floor(block / CHUNK_BLOCKS);
+    const blocks = this.#chunks.get(chunk);
+    if (blocks === undefined) this.#chunks.set(chunk, [block]);
+    else if (blocks === 'all' || blocks.includes(block)) return;
+    else if (blocks.length < FEW_BLOCKS) blocks.push(block);
+    else this.#chunks.set(chunk, 'all');
   }
 
   /** At most `most` of them, ascending: the caller has to write them, or to put them back. */
   take(most = Number.POSITIVE_INFINITY): number[] {
-    const taken = [...this.#chunks].sort((a, b) => a - b).slice(0, most);
+    const taken = [...this.#chunks.keys()].sort((a, b) => a - b).slice(0, most);
     for (const chunk of taken) this.#chunks.delete(chunk);
     return taken;
   }
 
+  /** All of them, with what has changed in each; the same is asked of the caller. */
+  takeBlocks(): ReadonlyMap<number, ChangedBlocks> {
+    const taken = this.#chunks;
+    this.#chunks = new Map();
+    return taken;
+  }
+
   putBack(chunks: Iterable<number>): void {
-    for (const chunk of chunks) this.#chunks.add(chunk);
+    for (const chunk of chunks) this.add(chunk);
   }
 }
 
@@ -436,8 +459,7 @@ export class BlockMap {
   }
 
   #changed(block: number): void {
-    const chunk = Math.floor(block / CHUNK_BLOCKS);
-    for (const tracker of this.#trackers) tracker.add(chunk);
+    for (const tracker of this.#trackers) tracker.addBlock(block);
   }
 
   #lost(block: number, pages: number): void {

@@ -553,12 +553,9 @@ export class ImageDirectory {
 
   async #writeLive(): Promise<number> {
     assert(this.map.dirtyPages === 0 || this.#info.unsent !== undefined, 'dirty: not noted');
-    // What was cut off with the image's end has no place in the file any more.
-    const chunks = this.#unsaved.take().filter((chunk) => chunk < this.map.chunkCount);
-    const errno = await this.#live.writeChunks(chunks, (chunk, into, at) =>
-      encodeChunk(this.map, chunk, into, at),
-    );
-    if (errno !== 0) this.#unsaved.putBack(chunks);
+    const changed = this.#unsaved.takeBlocks();
+    const errno = await this.#live.writeChanged(this.map, changed);
+    if (errno !== 0) this.#unsaved.putBack(changed.keys());
     if (errno !== 0 || this.#liveSizeBytes >= this.map.sizeBytes) return errno;
     return this.#fitLive();
   }

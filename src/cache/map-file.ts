@@ -22,12 +22,13 @@
  *    something clean that may be fetched again.
  *  - What cannot be told for sure is not believed: a header that is not wholly as expected, a
  *    record that this version does not write.
- *  - A chunk is written with one pwrite of an aligned page, so that a killed daemon leaves none
- *    half written; a record lies within a sector, so that a power loss does not either.
+ *  - A chunk, or a few of its records, are written with one pwrite within an aligned page, so that a
+ *    killed daemon leaves none half written; a record lies within a sector, so that a power loss
+ *    does not either.
  */
 import { crc32 } from 'node:zlib';
 import { err, ok, type Result } from '../base/result.ts';
-import { type BlockMap, CHUNK_BLOCKS } from './block-map.ts';
+import { type BlockMap, CHUNK_BLOCKS, type ChangedBlocks } from './block-map.ts';
 import { BLOCK_BYTES, type FileIo, PAGE_BYTES } from './file-io.ts';
 import { errnoName } from './local-failure.ts';
 
@@ -262,6 +263,39 @@ export class MapFile {
     return 0;
   }
 
+  /**
+   * Writes the records of `map` that have changed, and those of whole chunks; what lies beyond its
+   * end has no place in the file any more. Errno: of all of it some may be written.
+   */
+  async writeChanged(map: BlockMap, changed: ReadonlyMap<number, ChangedBlocks>): Promise<number> {
+    const whole: number[] = [];
+    const writes: Promise<number>[] = [];
+    for (const [chunk, blocks] of changed) {
+      if (chunk >= map.chunkCount) continue;
+      if (blocks === 'all') whole.push(chunk);
+      else for (const run of blockRuns(blocks)) writes.push(this.#writeRun(map, run));
+    }
+    whole.sort((a, b) => a - b);
+    if (whole.length > 0) {
+      writes.push(this.writeChunks(whole, (chunk, into, at) => encodeChunk(map, chunk, into, at)));
+    }
+    const [only] = writes;
+    if (only !== undefined && writes.length === 1) return only;
+    const failures = await Promise.all(writes);
+    return failures.find((errno) => errno !== 0) ?? 0;
+  }
+
+  /** Records of one chunk, next to each other. */
+  #writeRun(map: BlockMap, { first, count }: BlockRun): Promise<number> {
+    const bytes = Buffer.allocUnsafe(count * RECORD_BYTES);
+    for (let index = 0; index < count; index += 1) {
+      const block = first + index;
+      const record = { present: map.mask(block), dirty: map.dirtyMask(block), sum: map.sum(block) };
+      encodeRecord(block, record, bytes, index * RECORD_BYTES);
+    }
+    return this.#io.write(this.fd, recordOffset(first), bytes);
+  }
+
   /** Makes the records of blocks [first, end) say that nothing is present. Errno. */
   async clearRecords(first: number, end: number): Promise<number> {
     const most = WINDOW_CHUNKS * CHUNK_BLOCKS;
@@ -314,6 +348,27 @@ export class MapFile {
 
 export function chunkCountOf(sizeBytes: number): number {
   return Math.ceil(sizeBytes / (CHUNK_BLOCKS * BLOCK_BYTES));
+}
+
+interface BlockRun {
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Blocks, in any order, as runs of neighbours. */
+function blockRuns(blocks: readonly number[]): BlockRun[] {
+  if (blocks.length === 1) return [{ first: blocks[0] ?? 0, count: 1 }];
+  const runs: { first: number; count: number }[] = [];
+  let last: { first: number; count: number } | undefined;
+  for (const block of [...blocks].sort((a, b) => a - b)) {
+    if (last !== undefined && block === last.first + last.count) {
+      last.count += 1;
+    } else {
+      last = { first: block, count: 1 };
+      runs.push(last);
+    }
+  }
+  return runs;
 }
 
 function recordOffset(block: number): number {

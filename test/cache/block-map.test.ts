@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { BlockMap, CHUNK_PAGES } from '../../src/cache/block-map.ts';
+import { BlockMap, CHUNK_BLOCKS, CHUNK_PAGES } from '../../src/cache/block-map.ts';
 import { BLOCK_BYTES, PAGE_BYTES, PAGES_PER_BLOCK } from '../../src/cache/file-io.ts';
 
 /** What the map has to be like: a number for each present page, which is its part of the sum. */
@@ -231,6 +231,26 @@ describe('block map', () => {
     assert.deepEqual(other.take(), [2]);
     other.putBack([1]);
     assert.deepEqual(other.take(), [1]);
+  });
+
+  it('tells few changed records of a chunk by block, and many as all of it', () => {
+    const map = new BlockMap(3 * CHUNK_PAGES * PAGE_BYTES);
+    const changes = map.track();
+    const blocks = [3, 1, 200, CHUNK_BLOCKS + 5];
+    for (const block of [...blocks, 3]) map.restore(block, 1, block);
+    for (let block = 0; block < 9; block++) map.restore(2 * CHUNK_BLOCKS + block, 1, 0);
+    const expected = new Map<number, unknown>([
+      [0, [3, 1, 200]],
+      [1, [CHUNK_BLOCKS + 5]],
+      [2, 'all'],
+    ]);
+    const taken = changes.takeBlocks();
+    assert.deepEqual(taken, expected);
+    assert.equal(changes.any, false);
+    changes.putBack(taken.keys());
+    map.restore(7, 1, 0);
+    const all = [0, 1, 2].map((chunk) => [chunk, 'all'] as const);
+    assert.deepEqual(changes.takeBlocks(), new Map(all));
   });
 
   it('takes no memory for what is absent, and no time', () => {

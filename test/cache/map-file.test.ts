@@ -182,6 +182,35 @@ describe('map file', () => {
       assert.deepEqual([read.mask(block), read.sum(block)], [2, 0]);
   });
 
+  it('writes only changed records, neighbours at once, and nothing beyond the end', async () => {
+    const disk = new PaperDisk();
+    const { fd } = await disk.paths.open('/map', 'empty');
+    const file = new MapFile(fd, disk.io);
+    const map = new BlockMap(3 * CHUNK_BLOCKS * BLOCK_BYTES);
+    assert.equal(await file.format({ ...header, sizeBytes: map.sizeBytes }, 3), 0);
+    const blocks = [9, 3, 4, CHUNK_BLOCKS, 2 * CHUNK_BLOCKS];
+    for (const block of [...blocks, 5]) map.restore(block, 3, block, 2);
+    const before = disk.effects;
+    const changed = new Map<number, readonly number[] | 'all'>([
+      [2, 'all'],
+      [0, [9, 3, 4]],
+      [1, [CHUNK_BLOCKS]],
+      [3, 'all'],
+      [4, [4 * CHUNK_BLOCKS]],
+    ]);
+    assert.equal(await file.writeChanged(map, changed), 0);
+    assert.equal(disk.effects - before, 4);
+    const read = new BlockMap(map.sizeBytes);
+    await file.readChunks(3, (chunk, bytes, at) => decodeChunk(read, chunk, bytes, at));
+    const record = (of: BlockMap, block: number) => [
+      of.mask(block),
+      of.dirtyMask(block),
+      of.sum(block),
+    ];
+    for (const block of blocks) assert.deepEqual(record(read, block), record(map, block));
+    assert.equal(read.mask(5), 0);
+  });
+
   it('reads only chunks that hold something, and writes neighbours at once', async () => {
     const disk = new PaperDisk();
     const { fd } = await disk.paths.open('/map', 'empty');

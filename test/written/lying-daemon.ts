@@ -14,16 +14,16 @@ const LATE_MS = 3_000;
 
 const lies: Record<string, () => void> = {
   unsynced() {
-    const { writeChunks } = MapFile.prototype;
-    MapFile.prototype.writeChunks = function (...args) {
+    const { writeChanged } = MapFile.prototype;
+    MapFile.prototype.writeChanged = function (...args) {
       NativeFileIo.prototype.sync = () => Promise.resolve(0);
-      return writeChunks.apply(this, args);
+      return writeChanged.apply(this, args);
     };
   },
   unmarked() {
-    const { writeChunks } = MapFile.prototype;
-    MapFile.prototype.writeChunks = function (...args) {
-      void sleep(LATE_MS).then(() => writeChunks.apply(this, args));
+    const { writeChanged } = MapFile.prototype;
+    MapFile.prototype.writeChanged = function (...args) {
+      void sleep(LATE_MS).then(() => writeChanged.apply(this, args));
       return Promise.resolve(0);
     };
   },
