@@ -31,6 +31,8 @@ export class MemorySource implements ImageSource {
   /** A change of ours is under way, or its outcome is not known. */
   unknown = false;
   failures = 0;
+  /** Where programs see the end, while some of it is unsent: up to there fetches are of zeros. */
+  shownSize: (() => number) | undefined;
   snapshotAt: 'sent' | 'answered' = 'answered';
   readonly fetches: FetchSeen[] = [];
   /** Memory handed out and not given back. */
@@ -107,7 +109,10 @@ export class MemorySource implements ImageSource {
   }
 
   #slice(offset: number, length: number): Buffer {
-    return Buffer.from(this.bytes.subarray(offset, offset + length));
+    const end = Math.max(this.bytes.length, this.shownSize?.() ?? 0);
+    const slice = Buffer.alloc(Math.max(Math.min(length, end - offset), 0));
+    this.bytes.subarray(offset, offset + length).copy(slice);
+    return slice;
   }
 }
 

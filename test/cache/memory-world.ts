@@ -106,6 +106,8 @@ export class World {
 
   static async open(source: MemorySource, options: WorldOptions = {}): Promise<World> {
     const world = new World(source, options);
+    // As the file system does.
+    source.shownSize = () => world.#image?.local?.unsent?.size ?? 0;
     await world.#openCache();
     if (options.opens !== false) await world.openImage();
     return world;
