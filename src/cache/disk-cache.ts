@@ -344,6 +344,25 @@ export class DiskCache implements ImageCache {
     return Promise.resolve(this.#kept.has(fileIdOf(file)));
   }
 
+  discardLeft(file: FileHandle): Promise<Result<void, FsError>> {
+    return this.#work(() => this.#discardLeft(fileIdOf(file)));
+  }
+
+  async #discardLeft(fileId: string): Promise<Result<void, FsError>> {
+    while (this.#leaving.has(fileId)) await this.#leaving.get(fileId);
+    const image = this.#images.get(fileId);
+    if (image !== undefined) {
+      await image.renewed();
+      await image.discard();
+      return image.hasUnsent ? err(localError('EIO', 'discard', image.path)) : ok(undefined);
+    }
+    const errno = await this.#directory.drop(fileId, 'all');
+    if (errno !== 0) return err(localFailure(errno, 'discard', fileId));
+    this.#removed(fileId);
+    this.#catalogue.changed(fileId);
+    return ok(undefined);
+  }
+
   // ---- For the daemon -----------------------------------------------------------------------------
 
   /**

@@ -471,8 +471,9 @@ export class ImageDirectory {
   }
 
   /** Only noted; written with the next info. */
-  touch(lastUsedMs: number, path = this.#info.path): void {
-    this.#info = { ...this.#info, lastUsedMs, path };
+  touch(lastUsedMs: number, path = ''): void {
+    // What was known of a file stays while its place is not known.
+    this.#info = { ...this.#info, lastUsedMs, path: path === '' ? this.#info.path : path };
   }
 
   /** What all its files take on the disk, as du counts; what cannot be told counts nothing. */
@@ -495,7 +496,9 @@ export class ImageDirectory {
       const errno = await this.#leaveName();
       if (errno !== 0) return err(localFailure(errno, 'set aside', this.fileId));
       const { pinned } = this.#info;
-      const info = { ...wantedInfo(this.#exportDirectory, this.file, content, about), pinned };
+      const path = about.path === '' ? this.#info.path : about.path;
+      const wanted = wantedInfo(this.#exportDirectory, this.file, content, { ...about, path });
+      const info = { ...wanted, pinned };
       const made = await makeImageFiles(this.#exportDirectory, this.fileId, info, this.#io);
       if (!made.ok) return made;
       const { file } = this;

@@ -484,7 +484,11 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
     if (content === undefined || !this.hasUnsent) return this.#replaceContent(attributes);
     // While it is being sent, a server that has lost WRITEs of ours looks as if another had changed it.
     const isOurs = content.directory.state === 'sending';
-    if (this.#parts.session === 'exclusive' && !isOurs) return this.dirty.conflictFound();
+    if (this.#parts.session === 'exclusive' && !isOurs) {
+      // A file without a name is lost, and there is nothing to decide: sending it says so.
+      if (attributes.nlink > 0) await this.dirty.conflictFound();
+      return;
+    }
     await content.dropClean();
     if (attributes.size > content.map.sizeBytes) await content.growTo(attributes.size);
     content.zeros.set(Math.max(attributes.size, sentBytes()));
@@ -565,9 +569,10 @@ export class Image implements CachedImage, LocalHost, UnsentHost, ChangeHost {
   /** A daemon before this one has left it. */
   async #takenUpUnsent(content: ImageContent): Promise<void> {
     const { directory } = content;
-    const { size } = this.#attributes;
+    const { size, nlink } = this.#attributes;
     const isChanged = directory.state === 'settled' && !this.#isOurs(directory, this.#attributes);
-    if (isChanged && this.#parts.session === 'exclusive') await this.dirty.conflictFound();
+    const mayDecide = this.#parts.session === 'exclusive' && nlink > 0;
+    if (isChanged && mayDecide) await this.dirty.conflictFound();
     // Another has made it longer, or a change of size was sent and not noted any more.
     else if (size > content.map.sizeBytes) await content.growTo(size);
     this.#parts.writeBack.changed(this.dirty);

@@ -28,8 +28,8 @@
 import type { FileHandle, HandleId } from '../base/brand.ts';
 import type { Timer } from '../base/clock.ts';
 import type { Credentials } from '../base/credentials.ts';
-import { ok, type Result } from '../base/result.ts';
-import type { FsError } from '../errors/fs-error.ts';
+import { err, ok, type Result } from '../base/result.ts';
+import { type FsError, localError } from '../errors/fs-error.ts';
 import { fetchRange } from './file-reads.ts';
 import { FileUnsent, type UnsentImage } from './file-unsent.ts';
 import type { Inode } from './inodes.ts';
@@ -117,6 +117,13 @@ export class FileImages {
   /** Whether there is anything of the file that a change could be told to. */
   async isKept(inode: Inode): Promise<boolean> {
     return inode.image !== undefined || (await this.#cache.isKept?.(inode.file)) !== false;
+  }
+
+  /** Durably drops what an earlier daemon left unsent of a file, unopened. */
+  async discardLeft({ file }: Inode): Outcome<void> {
+    return (
+      (await this.#cache.discardLeft?.(file)) ?? err(localError('EOPNOTSUPP', 'discard unsent'))
+    );
   }
 
   /** An image is closed, of a file that may have been written here since others were ruled out. */

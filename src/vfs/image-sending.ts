@@ -7,6 +7,8 @@
  * S2  Once the server has said that the file is gone, nothing is sent any more.
  * S3  What an earlier session knew of the export is forgotten before the first call (G1 of
  *     knowledge.ts).
+ * S4  A file without a name is lost, also where the server still knows its handle: nothing that was
+ *     sent to it counts as sent.
  */
 import type { Credentials } from '../base/credentials.ts';
 import { err, ok, type Result } from '../base/result.ts';
@@ -16,7 +18,7 @@ import type { Inode } from './inodes.ts';
 import type { MountState } from './mount-state.ts';
 import type { Outcome } from './operations.ts';
 import type { Attributes, ImageSending, SetAttributes, Unsent, WriteOk } from './ports.ts';
-import { lookBefore, sendSetattr, sendWrite } from './server-changes.ts';
+import { lookBefore, sendSetattr, sendWrite, toldAfter } from './server-changes.ts';
 
 /** What it needs of the file's image. */
 export interface SendingImage {
@@ -57,7 +59,7 @@ export class Sending implements ImageSending {
     const found = await this.#state.getattr(as, this.#inode, 'now');
     // What it proves of another's changes is known to the image before anything is sent.
     await this.#image.told();
-    return found;
+    return found.ok && hasNoName(found.value) ? this.#gone() : found;
   }
 
   async write(as: Credentials, offset: number, bytes: Buffer): Outcome<WriteOk> {
@@ -69,7 +71,8 @@ export class Sending implements ImageSending {
       return await state.changing(async () => {
         await lookBefore(state, as, inode, 'write');
         const result = await sendWrite(state, inode, as, offset, bytes, 'unstable');
-        return result.ok ? result : state.failed(inode, result.error);
+        if (!result.ok) return state.failed(inode, result.error);
+        return hasNoName(inode.attributes.known) ? this.#gone() : result;
       });
     } finally {
       leave();
@@ -83,7 +86,9 @@ export class Sending implements ImageSending {
     const stamp = attributes.stamp();
     const result = await server.commit(as, inode.file, 0, 0);
     if (!result.ok) return this.#state.failed(inode, result.error);
-    attributes.observe(inode.attributes, result.value.wcc.after, stamp);
+    const wcc = await toldAfter(server, as, inode, result.value.wcc);
+    attributes.observe(inode.attributes, wcc?.after, stamp);
+    if (hasNoName(wcc?.after) || hasNoName(inode.attributes.known)) return this.#gone();
     return ok({ verifier: result.value.verifier });
   }
 
@@ -139,8 +144,9 @@ export class Sending implements ImageSending {
   async #now(as: Credentials): Outcome<Attributes> {
     const { attributes } = this.#inode;
     const { known } = attributes;
-    if (known !== undefined && this.#state.attributes.isCertain(attributes)) return ok(known);
-    return this.#state.getattr(as, this.#inode, 'now');
+    const isKnown = known !== undefined && this.#state.attributes.isCertain(attributes);
+    const now = isKnown ? ok(known) : await this.#state.getattr(as, this.#inode, 'now');
+    return now.ok && hasNoName(now.value) ? this.#gone() : now;
   }
 
   /** In the writer's name, or another's who may. The first refusal, where nobody may. */
@@ -158,6 +164,10 @@ export class Sending implements ImageSending {
   #gone(): Result<never, FsError> {
     return err(localError('ESTALE', 'write-back', 'the file is gone'));
   }
+}
+
+function hasNoName(attributes: Attributes | undefined): boolean {
+  return attributes?.nlink === 0;
 }
 
 function isRefusal({ errno }: FsError): boolean {

@@ -42,6 +42,8 @@ export interface Inode {
   image: FileImage | undefined;
   /** Unsent writes of an earlier daemon, until the image that has them is open. */
   recovered: Recovered | undefined;
+  /** Where an earlier daemon knew the file: a hint for people, as long as it has no place. */
+  leftPath: string | undefined;
   /** Handles that programs have on it. */
   programs: number;
   /** What a symbolic link says, and of which content version that is. */
@@ -216,6 +218,7 @@ export class InodeTable {
       writes: undefined,
       image: undefined,
       recovered: undefined,
+      leftPath: undefined,
       programs: 0,
       target: undefined,
       listing: undefined,

@@ -154,6 +154,7 @@ export class MountState {
 
   /** Where the inode is, from the export's root on, as far as its names are known. */
   pathText(inode: Inode): string {
+    if (inode.place === undefined && inode.leftPath !== undefined) return inode.leftPath;
     const names: Buffer[] = [];
     for (let at = inode; at !== this.inodes.root; at = at.place.directory) {
       if (at.place === undefined) break;

@@ -349,6 +349,11 @@ export interface ImageCache {
    * cache was opened. The file system opens their images, so that they are sent.
    */
   readonly recovered?: readonly RecoveredFile[];
+  /**
+   * Durably drops what an earlier daemon left unsent of a file, whose image is not open: its owner's
+   * word. Err: it is still there.
+   */
+  discardLeft?(file: FileHandle): Promise<Result<void, FsError>>;
 }
 
 export interface RecoveredFile {

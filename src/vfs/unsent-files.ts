@@ -54,7 +54,8 @@ export class UnsentFiles {
   readonly #left: readonly RecoveredFile[];
   /** Left behind, and not opened; each is pinned. */
   readonly #recovered = new Set<Inode>();
-  #isEnding = false;
+  /** What was unsent when the session ended: its images are closed, and the cache keeps it. */
+  #kept: UnsentFile[] | undefined;
 
   constructor(state: MountState, left: readonly RecoveredFile[]) {
     this.#state = state;
@@ -70,6 +71,7 @@ export class UnsentFiles {
     const found = this.#left.map((left) => {
       const inode = inodes.intern(left.file);
       inode.recovered = newRecovered(left);
+      inode.leftPath = left.path;
       inodes.pin(inode);
       this.#recovered.add(inode);
       return inode;
@@ -100,7 +102,8 @@ export class UnsentFiles {
     if (recovered === undefined) return true;
     const { known } = attributes;
     if (recovered.gone === undefined && known !== undefined && !isOf(recovered.left, known)) {
-      this.#gone(recovered, localError('ESTALE', 'recover', 'the handle is of another file'));
+      const why = known.nlink === 0 ? 'the file is gone' : 'the handle is of another file';
+      this.#gone(recovered, localError('ESTALE', 'recover', why));
     }
     return recovered.gone === undefined;
   }
@@ -133,8 +136,9 @@ export class UnsentFiles {
     return { unsentFiles, unsentBytes };
   }
 
-  /** All of them, those that are gone or not looked for yet included. */
+  /** All of them, those that are gone or not looked for yet included; after `end` as it left them. */
   list(): UnsentFile[] {
+    if (this.#kept !== undefined) return this.#kept;
     const open = (this.#state.images?.all() ?? []).flatMap(({ inode, local }) =>
       local.unsent === undefined
         ? []
@@ -164,6 +168,8 @@ export class UnsentFiles {
   /** Drops what is unsent of the file: its owner's word. */
   async discard(inode: Inode): Outcome<void> {
     const looked = await this.#looked(inode);
+    const { recovered } = inode;
+    if (recovered?.gone !== undefined) return this.#discardLeft(inode, recovered);
     if (!looked.ok) return looked;
     const { image, attributes } = inode;
     if (image?.local.unsent === undefined) return ok(undefined);
@@ -217,9 +223,9 @@ export class UnsentFiles {
     }
   }
 
-  /** Nothing is looked for any more. */
+  /** Nothing is looked for any more, and what is unsent is the cache's to keep. */
   end(): void {
-    this.#isEnding = true;
+    this.#kept = this.list();
   }
 
   async #settleOne(inode: Inode): Outcome<void> {
@@ -228,6 +234,17 @@ export class UnsentFiles {
     const committed = await this.#state.writes.commit(inode);
     const sent = (await inode.image?.local.writeBack()) ?? ok(undefined);
     return committed.ok ? sent : committed;
+  }
+
+  /** Of a file that is gone: its image is never opened. */
+  async #discardLeft(inode: Inode, { left }: Recovered): Outcome<void> {
+    const discarded = await this.#state.images?.discardLeft(inode);
+    if (discarded?.ok !== true) return discarded ?? err(localError('EOPNOTSUPP', 'discard'));
+    if (!this.#recovered.delete(inode)) return ok(undefined);
+    inode.recovered = undefined;
+    this.#state.inodes.unpin(inode);
+    this.#state.events.unsentDropped?.(inode.ino, left.path, left.unsent.bytes);
+    return ok(undefined);
   }
 
   /** Err: what was left behind is not in an open image, and why. */
@@ -249,7 +266,8 @@ export class UnsentFiles {
   async #look(inode: Inode): Promise<boolean> {
     const { recovered } = inode;
     if (recovered === undefined) return true;
-    const isDone = this.#isEnding || recovered.gone !== undefined || (await this.#find(inode));
+    const isDone =
+      this.#kept !== undefined || recovered.gone !== undefined || (await this.#find(inode));
     recovered.lookedNow();
     return isDone;
   }
@@ -288,11 +306,10 @@ export class UnsentFiles {
     recovered: boolean,
   ): UnsentFile {
     const { ino, file } = inode;
-    const path = inode.place === undefined ? inode.recovered?.left.path : undefined;
     return {
       ino,
       file,
-      path: path ?? this.#state.pathText(inode),
+      path: this.#state.pathText(inode),
       unsent,
       failure,
       recovered,
@@ -332,6 +349,8 @@ function notAsked(): FsError {
   return localError('EAGAIN', 'recover', 'the server was not asked for the file yet');
 }
 
+/** One without a name is lost, also where the server still knows its handle. */
 function isOf({ fsid, fileid }: RecoveredFile, known: Attributes): boolean {
+  if (known.nlink === 0) return false;
   return known.type === 'regular' && known.fsid === fsid && known.fileid === fileid;
 }

@@ -172,7 +172,8 @@ describe('export directory', () => {
     assert.deepEqual(got(await exportDirectory.images()), []);
     const image = await openImage(exportDirectory, one);
     await fill(image, io, one, 0, 3);
-    image.touch(5, 'moved.img');
+    image.touch(4, 'moved.img');
+    image.touch(5, '');
     assert.equal(await exportDirectory.drop(image.fileId), EBUSY);
     await image.close(true);
     assert.deepEqual(got(await exportDirectory.images()), [image.fileId]);

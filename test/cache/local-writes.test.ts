@@ -8,7 +8,7 @@ import { describe, it } from 'node:test';
 import { BLOCK_BYTES, PAGE_BYTES } from '../../src/cache/file-io.ts';
 import { MemorySending, withBytes } from './memory-sending.ts';
 import { MemorySource, settled } from './memory-source.ts';
-import { nextBoot, World, type WorldOptions } from './memory-world.ts';
+import { imageFile, nextBoot, World, type WorldOptions } from './memory-world.ts';
 
 const size = 4 * BLOCK_BYTES;
 
@@ -107,6 +107,19 @@ describe('a write that is kept', () => {
     await next.writeBackNow();
     assert.ok(next.source.bytes.equals(next.file));
     await ended(next);
+  });
+
+  it("is dropped unopened upon its owner's word, and not there for the next daemon", async () => {
+    const world = await opened();
+    await world.writeNow(0, page(1));
+    const next = await successor(world, world.disk.afterKill(), { opens: false });
+    assert.equal(next.cache.recovered.length, 1);
+    assert.ok((await next.until(next.cache.discardLeft(imageFile))).ok);
+    await next.close();
+    const last = await successor(next, next.disk);
+    assert.deepEqual(last.cache.recovered, []);
+    assert.equal(last.image.local?.unsent, undefined);
+    await last.close();
   });
 
   it('that was synced is there after a power loss (C3)', async () => {
@@ -359,6 +372,17 @@ describe('a conflict (C6)', () => {
     assert.equal(next.image.local?.unsent, undefined);
     await next.close();
     await ended(world);
+  });
+
+  it('is none where the file has lost its last name: there is nothing to decide', async () => {
+    const world = await opened();
+    await world.writeNow(0, page(1));
+    await world.until(
+      world.image.replace({ ...world.source.attributesNow(), nlink: 0, ctimeNs: 9n }),
+    );
+    assert.equal(world.image.local?.unsent?.state, 'dirty');
+    assert.equal(world.image.local?.unsent?.bytes, PAGE_BYTES);
+    await world.close();
   });
 
   it('is none in a shared session: pages that are not dirty are theirs', async () => {

@@ -116,6 +116,14 @@ export class LocalImages implements ImageCache {
     return this.#files.has(key(file));
   }
 
+  async discardLeft(file: FileHandle): Promise<Result<void, FsError>> {
+    assert(!this.#open.has(key(file)), 'the image is open');
+    if (this.failure !== undefined) return err(this.failure);
+    this.discards += 1;
+    this.#files.delete(key(file));
+    return ok(undefined);
+  }
+
   image(file: FileHandle): LocalImage {
     const image = this.#open.get(key(file));
     assert(image !== undefined, 'the image is not open');
@@ -165,6 +173,10 @@ export class LocalImage implements CachedImage, LocalWrites {
     this.#kept = kept;
     this.#source = source;
     this.#closed = closed;
+  }
+
+  get path(): string {
+    return this.#source.path();
   }
 
   get unsent(): Unsent | undefined {
@@ -226,6 +238,7 @@ export class LocalImage implements CachedImage, LocalWrites {
     await this.#cache.delay();
     const { isUnsent, isSending, isWriting } = this.#kept;
     if (!this.#cache.exclusive || !isUnsent || isSending || isWriting) return;
+    if (content.nlink === 0) return;
     this.#kept.inConflict = true;
     this.#changed();
   }

@@ -365,6 +365,64 @@ describe('a file that cannot be sent', () => {
   });
 });
 
+describe('a file that the server has lost, though it still knows its handle', () => {
+  /** Deleted in the server's own directory, before the `count`th call of the procedure. */
+  function deletedBefore(server: MemoryServer, procedure: string, count = 1): void {
+    let calls = 0;
+    server.before = (call) => {
+      if (call.procedure === procedure) calls += 1;
+      if (call.procedure !== procedure || calls !== count) return undefined;
+      deleted(server);
+      return undefined;
+    };
+  }
+
+  function deleted(server: MemoryServer): void {
+    const node = server.nodeAt('/disk');
+    Object.assign(node, { nlink: 0, ctimeNs: node.ctimeNs + 1n });
+  }
+
+  it('is gone, and not in conflict: nothing is called sent, and nothing is dropped', async () => {
+    const { server, images, mounted, told } = world();
+    mounted.fs.release(await dirtied(mounted));
+    const { ino } = await mounted.walk('/disk');
+    deleted(server);
+    assert.equal(errno(await mounted.fs.settleUnsent()), 'ESTALE');
+    assert.equal(mounted.fs.unsent()[0]?.failure?.errno, 'ESTALE');
+    value(await mounted.fs.resolve(alice, ino, 'mine'));
+    assert.equal(errno(await mounted.fs.settleUnsent()), 'ESTALE');
+    assert.equal(server.count('write'), 0);
+    assert.equal(mounted.fs.unsent()[0]?.unsent.bytes, 8);
+    assert(!told.includes('conflict') && !told.includes('clean'), told.join());
+    assert.equal(images.discards, 0);
+    await mounted.fs.close();
+  });
+
+  for (const procedure of ['write', 'commit', 'setattr']) {
+    it(`is not called sent when it goes before a ${procedure}`, async () => {
+      const { server, mounted, told } = world();
+      mounted.fs.release(await dirtied(mounted));
+      deletedBefore(server, procedure);
+      assert.equal(errno(await mounted.fs.settleUnsent()), 'ESTALE');
+      assert(!told.includes('clean'), told.join());
+      if (procedure !== 'setattr') assert.equal(mounted.fs.unsent()[0]?.unsent.bytes, 8);
+      await mounted.fs.close();
+    });
+  }
+
+  it('is neither sent nor dropped by the next daemon', async () => {
+    const { server, images, mounted, told, next } = world();
+    mounted.fs.release(await dirtied(mounted));
+    deleted(server);
+    const again = await next(mounted);
+    assert.equal(errno(await again.fs.settleUnsent()), 'ESTALE');
+    assert(told.includes('gone image ESTALE'), told.join());
+    assert.equal(server.count('write'), 0);
+    assert.equal(images.discards, 0);
+    await again.fs.close();
+  });
+});
+
 describe('a file that loses its name', () => {
   const O_CREATED = [ROOT_INO, name('disk')] as const;
 
@@ -493,6 +551,37 @@ describe('what another daemon left behind', () => {
     assert.equal(again.fs.unsent()[0]?.failure?.errno, 'ESTALE');
     assert.equal(images.discards, 0);
     await again.fs.close();
+  });
+
+  it("is dropped upon its owner's word when its file is gone, or not at all", async () => {
+    const { server, images, mounted, told, next } = world();
+    mounted.fs.release(await dirtied(mounted));
+    server.deletePath('/disk');
+    const again = await next(mounted);
+    const [left] = again.fs.unsent();
+    images.failure = localError('EIO', 'drop');
+    assert.equal(errno(await again.fs.discardUnsent(left?.ino as Ino)), 'EIO');
+    assert.equal(again.fs.unsent()[0]?.unsent.bytes, 8);
+    images.failure = undefined;
+    value(await again.fs.discardUnsent(left?.ino as Ino));
+    assert.deepEqual([again.fs.unsent(), images.discards], [[], 1]);
+    assert(told.includes('dropped image 8'), told.join());
+    value(await again.fs.settleUnsent());
+    await again.fs.close();
+    images.next();
+    assert.deepEqual(images.recovered, []);
+  });
+
+  it('keeps its name until it is looked up', async () => {
+    const { server, images, mounted, next } = world({ options: { session: 'shared' } });
+    images.failure = localError('ENOSPC', 'WRITE');
+    mounted.fs.release(await dirtied(mounted));
+    const again = await next(mounted);
+    assert.equal(errno(await again.fs.settleUnsent()), 'ENOSPC');
+    assert.equal(again.fs.unsent()[0]?.path, 'image');
+    assert.equal(images.image(server.handleAt('/disk')).path, 'image');
+    await again.walk('/disk');
+    assert.equal(again.fs.unsent()[0]?.path, 'disk');
   });
 
   it('does not travel to another file under the same handle', async () => {
@@ -672,6 +761,11 @@ describe('a conflict', () => {
     assert.equal((await mounted.read(handle, 0, 8)).toString(), 'NEW old ');
     await mounted.fs.close();
     assert.equal(server.count('write'), 0);
+    // The daemon says what stays.
+    assert.deepEqual(
+      mounted.fs.unsent().map(({ path, unsent }) => [path, unsent.bytes]),
+      [['disk', 8]],
+    );
   });
 
   it('is decided for ours', async () => {
