@@ -299,7 +299,7 @@ export class ImageWork {
     if (end.kind === 'failed') this.#end(job, err(end.error));
     if (end.kind === 'halted' && job.waiters.size === 0) this.#remove(job);
     if (end.kind !== 'conflict') return;
-    for (const other of [...this.#jobs]) this.#end(other, err(inConflict(this.image)));
+    for (const other of [...this.#jobs]) this.#end(other, err(inConflict));
   }
 }
 
@@ -308,7 +308,9 @@ function isOfAll({ isWhole, limitBytes }: Sweep): boolean {
   return isWhole && limitBytes === Number.POSITIVE_INFINITY;
 }
 
-function inConflict({ path }: DirtyImage): FsError {
-  const message = `${path}: another has changed the server's file; nothing is sent`;
-  return localError('EIO', 'write back', message);
-}
+/** Whoever shows it says of which file. */
+const inConflict: FsError = localError(
+  'EIO',
+  'write back',
+  "another has changed the server's file; nothing is sent",
+);
