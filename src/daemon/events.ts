@@ -51,11 +51,22 @@ export function logFileSystem(log: Log): VfsEvents {
   };
 }
 
-/** The file system's events for those who follow: paths are from the root, as the log has them. */
-export function tellFileSystem(hub: EventHub, log: Log) {
+/**
+ * The file system's events for those who follow: paths are from the root, as the log has them. Files
+ * that are opened while there are no `programs` yet are the mount's own, which it tries itself by:
+ * nobody is told.
+ */
+export function tellFileSystem(hub: EventHub, log: Log, programs: () => boolean) {
+  const told = new Set<Ino>();
   return {
-    fileOpened: (_: Ino, path: string) => void hub.tell('opened', { path }),
-    fileClosed: (_: Ino, path: string) => void hub.tell('closed', { path }),
+    fileOpened(ino: Ino, path: string) {
+      if (!programs()) return;
+      told.add(ino);
+      hub.tell('opened', { path });
+    },
+    fileClosed(ino: Ino, path: string) {
+      if (told.delete(ino)) hub.tell('closed', { path });
+    },
     dirty: (_: Ino, path: string) => void hub.tell('dirty', { path }),
     clean: (_: Ino, path: string) => void hub.tell('clean', { path }),
     conflict(_: Ino, path: string) {

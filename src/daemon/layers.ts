@@ -127,7 +127,7 @@ export class Layers {
     };
     const told = {
       ...logFileSystem(log),
-      ...tellFileSystem(events, log),
+      ...tellFileSystem(events, log, () => this.#mounted !== undefined),
       changedByOthers: (ino: Ino) => void this.#kernel.forget(ino),
       namesRevoked: (directory: Ino, names: readonly Name[]) =>
         this.#kernel.revoke(directory, names),

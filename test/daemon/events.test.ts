@@ -29,6 +29,26 @@ describe('what the client tells', () => {
 });
 
 describe('those who follow the events', () => {
+  it('are not told of files that the mount opens to try itself', () => {
+    const hub = new EventHub(new ManualClock());
+    let hasPrograms = false;
+    const files = tellFileSystem(hub, silentLog, () => hasPrograms);
+    files.fileOpened(3 as Ino, '');
+    files.fileOpened(4 as Ino, '');
+    files.fileClosed(3 as Ino, '');
+    hasPrograms = true;
+    files.fileClosed(4 as Ino, ''); // the kernel says so late
+    files.fileOpened(4 as Ino, 'vm/a');
+    files.fileClosed(4 as Ino, 'vm/a');
+    assert.deepEqual(
+      hub.since(0).map(({ event, path }) => [event, path]),
+      [
+        ['opened', 'vm/a'],
+        ['closed', 'vm/a'],
+      ],
+    );
+  });
+
   it('are told of files by their paths, each event with its number', () => {
     const hub = new EventHub(new ManualClock());
     const seen: string[] = [];
@@ -36,7 +56,7 @@ describe('those who follow the events', () => {
     const stop = hub.subscribe(({ number, event, path, bytes, message }) => {
       seen.push(`${number} ${event} ${path} ${bytes} ${message}`);
     });
-    const files = tellFileSystem(hub, silentLog);
+    const files = tellFileSystem(hub, silentLog, () => true);
     const cache = tellCache(hub, silentLog);
     files.fileOpened(3 as Ino, 'vm/a');
     files.dirty(3 as Ino, 'vm/a');
