@@ -76,6 +76,8 @@ export class Session {
   #droppedBytes = 0;
   /** The next mount has the cache: it sends what is unsent. */
   #isHandedOver = false;
+  /** The last words are in the log: of two ways to the end, the faster one says them. */
+  #hasTakenLeave = false;
   #settled: (left: { keptBytes: number; droppedBytes: number }) => void = () => undefined;
   readonly #allSettled = new Promise<{ keptBytes: number; droppedBytes: number }>((done) => {
     this.#settled = done;
@@ -321,7 +323,7 @@ export class Session {
     const unsentBytes = layers?.unsentBytes ?? 0;
     if (keepUnsent) this.#keptBytes = Math.max(this.#keptBytes, unsentBytes);
     else if (unsentBytes > 0) {
-      this.#log.info('unsent writes are written back, SIGTERM twice keeps them', { unsentBytes });
+      this.#log.info('unsent writes are written back, another SIGTERM keeps them', { unsentBytes });
     }
     const closing = layers?.close(keepUnsent).catch((error: unknown) => this.fault(error));
     const patient = this.#plan.settings.hard && limitMs === SETTLE_LIMIT_MS && !keepUnsent;
@@ -345,12 +347,15 @@ export class Session {
       this.#log.error('the cache could not be written down in time', { source: this.#source });
     }
     const told = await layers?.unmount();
-    if (told?.ok === false) {
+    const hasTakenLeave = this.#hasTakenLeave;
+    this.#hasTakenLeave = true;
+    if (told?.ok === false && !hasTakenLeave) {
       this.#log.warn('the server was not told of the unmount', { reason: told.error.message });
     }
     if (this.#isEnded()) return; // another way was faster
     if (keptBytes > 0) {
-      this.#log.warn('unsent writes stay in the cache: the next mount sends them', { keptBytes });
+      const words = 'unsent writes stay in the cache: the next mount sends them';
+      if (!hasTakenLeave) this.#log.warn(words, { keptBytes });
       if (this.#endsAs === 'unmounted') this.#endsAs = 'kept';
     }
     this.#settled({ keptBytes, droppedBytes: this.#droppedBytes });
