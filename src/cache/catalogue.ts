@@ -28,6 +28,8 @@ export interface CatalogueLine {
   /** What it takes of the disk, as du(1) counts. */
   readonly allocatedBytes: number;
   readonly open: boolean;
+  /** Something of it is only here. */
+  readonly unsent: boolean;
   readonly pinned: boolean;
   /** The wall clock, in ms since 1970; 0 when not known. */
   readonly lastUsedMs: number;
@@ -63,6 +65,7 @@ export interface OpenImageLine {
   readonly pinned: boolean;
   readonly lastUsedMs: number;
   readonly state: ImageState;
+  readonly unsent: boolean;
   /** Nobody has it open now: only its files are, for a while. */
   readonly idle?: boolean;
 }
@@ -223,6 +226,7 @@ function keptLine(
     complete: isComplete(presentBytes, sizeBytes),
     allocatedBytes,
     open: false,
+    unsent: info.unsent !== undefined,
     pinned: info.pinned,
     lastUsedMs: info.lastUsedMs,
     state: info.state,
@@ -239,6 +243,7 @@ function damagedLine(id: string, allocatedBytes: number, why: string): Catalogue
     complete: false,
     allocatedBytes,
     open: false,
+    unsent: false,
     pinned: false,
     lastUsedMs: 0,
     state: 'damaged',

@@ -449,7 +449,7 @@ export class DiskCache implements ImageCache {
     const described = await this.#directory.describe(fileId);
     if (described.ok && described.value.pinned) return err(busy('pinned'));
     if (described.ok && described.value.unsent !== undefined)
-      return err(busy('it has unsent writes'));
+      return err(busy('not at the server yet'));
     const freedBytes = await this.#catalogue.remove(fileId);
     if (freedBytes > 0) this.#removed(fileId);
     return ok(freedBytes);
@@ -632,7 +632,15 @@ export class DiskCache implements ImageCache {
     if (image === undefined || content === undefined) return undefined;
     const { path, sizeBytes, presentBytes, pinned } = image.report();
     const { state, lastUsedMs } = content.directory;
-    const line = { path, sizeBytes, presentBytes, pinned, lastUsedMs, state };
+    const line = {
+      path,
+      sizeBytes,
+      presentBytes,
+      pinned,
+      lastUsedMs,
+      state,
+      unsent: image.hasUnsent,
+    };
     return image.opens === 0 ? { ...line, idle: true as const } : line;
   }
 

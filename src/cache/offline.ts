@@ -181,7 +181,7 @@ export class OfflineExport {
         const freed = await this.#catalogue.remove(line.id);
         freedBytes += freed;
         if (freed > 0) images++;
-        else kept.push({ path: nameOf(line), why: 'its directory cannot be renamed' });
+        else kept.push({ path: nameOf(line), why: whyNotRemoved(line) });
       }
       doneBytes += line.allocatedBytes;
       how.onProgress?.({ path: nameOf(line), doneBytes, totalBytes });
@@ -287,4 +287,8 @@ function partsOf(source: string | undefined) {
 
 function nameOf(line: CatalogueLine): string {
   return line.path === '' ? line.id : line.path;
+}
+
+function whyNotRemoved({ unsent }: CatalogueLine): string {
+  return unsent ? 'it has unsent writes, see gvfs recover' : 'its directory cannot be renamed';
 }

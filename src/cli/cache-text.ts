@@ -65,13 +65,15 @@ function title({ source, mountpoint }: CacheTarget): string {
 }
 
 function imageRow(image: ImageLine): string[] {
-  const { presentBytes, sizeBytes, allocatedBytes, lastUsedMs, open, pinned, gone, state, why } =
-    image;
+  const { presentBytes, sizeBytes, allocatedBytes, lastUsedMs } = image;
+  const { open, unsent, pinned, gone, state, why } = image;
+  const isPlain = state === 'settled' || (unsent && state === 'writing');
   const notes = [
     ...(open ? ['open'] : []),
+    ...(unsent ? ['unsent'] : []),
     ...(pinned ? ['pinned'] : []),
     ...(gone === true ? ['gone at the server'] : []),
-    ...(state === 'settled' ? [] : [why === null ? state : `${state}: ${why}`]),
+    ...(isPlain ? [] : [why === null ? state : `${state}: ${why}`]),
   ];
   return [
     percentText(presentBytes, sizeBytes),

@@ -1,6 +1,7 @@
 /**
  * From the path that a user typed to an answer of its daemon.
  */
+import { resolve } from 'node:path';
 import { err, ok, type Result } from '../base/result.ts';
 import type { CallFailure } from '../daemon/control/client.ts';
 import type { FoundMount } from '../daemon/control/find.ts';
@@ -53,8 +54,11 @@ export async function daemonAt(
   return ok({ client: client.value, mount, path: '', typed: mount.mountpoint });
 }
 
-/** Where no path is given: the mount that the user stands in, else the only one. */
-export async function daemonHere(shell: Shell): Promise<Result<Daemon, GvfsError>> {
+/**
+ * Where no path is given: the mount that the user stands in, else the only one. `toDo` is for who
+ * has several.
+ */
+export async function daemonHere(shell: Shell, toDo: string): Promise<Result<Daemon, GvfsError>> {
   const here = await daemonOf(shell, '.');
   const standsOutside =
     !here.ok && here.error.kind === 'reach' && here.error.error.kind === 'notMounted';
@@ -63,7 +67,28 @@ export async function daemonHere(shell: Shell): Promise<Result<Daemon, GvfsError
   if (mount === undefined) return err(nothingMounted);
   if (others.length === 0) return daemonAt(shell, mount);
   const all = [mount, ...others].map(({ mountpoint }) => mountpoint).join(', ');
-  return err(usage(`there are several mounts: ${all}`, 'name one, or say --all'));
+  return err(usage(`there are several mounts: ${all}`, toDo));
+}
+
+/**
+ * The daemon of a path; or, where the path is a mountpoint whose mount is gone or has left the
+ * tree, the one that has not ended there.
+ */
+export async function daemonStillOf(
+  shell: Shell,
+  typed: string,
+): Promise<Result<Daemon, GvfsError>> {
+  const daemon = await daemonOf(shell, typed);
+  if (daemon.ok || daemon.error.kind !== 'reach' || daemon.error.error.kind !== 'notMounted') {
+    return daemon;
+  }
+  const at = resolve(shell.workingDirectory, typed);
+  let found: Daemon | undefined;
+  for (const one of await detachedHere(shell)) {
+    if (found === undefined && one.mount.mountpoint === at) found = { ...one, typed };
+    else one.client.close();
+  }
+  return found === undefined ? daemon : ok(found);
 }
 
 export const nothingMounted: GvfsError = {

@@ -2,7 +2,7 @@
  * gvfs events [PATH]: what happens on a mount, a line of JSON each.
  */
 import type { EventLine } from '../daemon/control/schema.ts';
-import { call, daemonHere, daemonOf } from './daemon-call.ts';
+import { call, daemonHere, daemonStillOf } from './daemon-call.ts';
 import { complain, GvfsStatus } from './gvfs-errors.ts';
 import { jsonLine, type Shell } from './shell.ts';
 
@@ -30,7 +30,9 @@ another user's mount, 3 no gvfs mount there.
 
 export async function events(shell: Shell, request: EventsRequest): Promise<GvfsStatus> {
   const { path, follow, since } = request;
-  const daemon = await (path === undefined ? daemonHere(shell) : daemonOf(shell, path));
+  const daemon = await (path === undefined
+    ? daemonHere(shell, 'name one')
+    : daemonStillOf(shell, path));
   if (!daemon.ok) return complain(shell, daemon.error);
   const onEvent = (event: EventLine) => shell.out(jsonLine(event));
   const params = { follow, since: since ?? (follow ? undefined : 0) };

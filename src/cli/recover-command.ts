@@ -24,6 +24,7 @@ import { complain, type GvfsError, GvfsStatus, usage } from './gvfs-errors.ts';
 import { type ExitStatus, report, sentence } from './mount-errors.ts';
 import { ProgressLine } from './progress-line.ts';
 import { bytesText, durationText } from './quantities.ts';
+import { reasonText } from './reason-text.ts';
 import { sentText } from './sending-command.ts';
 import { jsonLine, progressOutput, type Shell } from './shell.ts';
 import { type Column, tableLines } from './table.ts';
@@ -176,7 +177,7 @@ export async function recoverWriteBack(
     done.push({ source: text, ...result });
     if (!request.json) shell.out(`${harmless(text)}: ${sentText(result)}\n`);
     for (const { path, unsentBytes, why } of result.failed) {
-      const what = `${path}: ${bytesText(unsentBytes)} not at the server (${why})`;
+      const what = `${path}: ${bytesText(unsentBytes)} not at the server (${reasonText(why)})`;
       shell.err(`${sentence('gvfs', { what, toDo: 'it stays in the cache' })}\n`);
     }
     if (result.timedOut) {
@@ -197,8 +198,8 @@ export async function recoverWriteBack(
 }
 
 function failures({ failed }: SentReport) {
-  return failed.map(({ path, unsentBytes, error: { errno, message } }) => ({
-    ...{ path: harmless(path), unsentBytes, errno, why: harmless(message) },
+  return failed.map(({ path, unsentBytes, state, error: { errno, message } }) => ({
+    ...{ path: harmless(path), unsentBytes, state, errno, why: harmless(message) },
   }));
 }
 
@@ -297,7 +298,8 @@ function row({ cache, kept }: Kept): string[] {
 }
 
 function lineObject({ cache, kept }: Kept) {
-  const { id, unsentBytes = null, sizeBytes = null, sinceMs = null, state, why = null } = kept;
+  const { id, unsentBytes = null, sizeBytes = null, state, why = null } = kept;
+  const sinceMs = kept.sinceMs === undefined ? null : Math.round(kept.sinceMs);
   const path = pathOf(kept);
   return { source: cache.source, path, id, unsentBytes, sizeBytes, sinceMs, state, why };
 }

@@ -11,6 +11,7 @@ import {
   type Daemon,
   daemonAt,
   daemonOf,
+  daemonStillOf,
   detachedHere,
   endedMeanwhile,
   nothingMounted,
@@ -19,6 +20,7 @@ import { complain, type GvfsError, GvfsStatus, reportOf } from './gvfs-errors.ts
 import { sentence } from './mount-errors.ts';
 import { ProgressLine } from './progress-line.ts';
 import { bytesText, countText } from './quantities.ts';
+import { reasonText } from './reason-text.ts';
 import { jsonLine, progressOutput, type Shell } from './shell.ts';
 
 export interface SendingRequest {
@@ -29,7 +31,7 @@ export interface SendingRequest {
 
 export type Sent = Pick<
   ResultOf<'writeBack'>,
-  'files' | 'sentBytes' | 'unsentBytes' | 'timedOut' | 'failed'
+  'files' | 'sentFiles' | 'sentBytes' | 'unsentBytes' | 'timedOut' | 'failed'
 >;
 
 const statuses = `
@@ -85,17 +87,20 @@ export async function send(
   const outcome = new SendingOutcome(shell, json);
   const { daemons, problems } = await meant(shell, paths);
   for (const { typed, error } of problems) outcome.failed(typed, error);
-  for (const daemon of daemons) {
+  const line = new SharedLine(shell, daemons);
+  // All at once: one whose server is away keeps no other from being sent, nor takes its time.
+  const asked = daemons.map(async (daemon) => {
     const { path } = daemon;
-    const sent = await calling(shell, daemon, verb, { path, timeoutMs });
+    const onProgress = (progress: Progress) => line.update(daemon, progress);
+    const sent = await call(shell, daemon, verb, { path, timeoutMs }, onProgress);
     daemon.client.close();
+    line.end();
     if (sent.ok) outcome.sent(daemon, sent.value);
     else if (paths.length > 0 || !(await isOver(shell, daemon, sent.error))) {
       outcome.failed(daemon.typed, sent.error);
-      if (sent.error.kind === 'interrupted') break;
     }
-  }
-  for (const { client } of daemons) client.close();
+  });
+  await Promise.all(asked);
   if (daemons.length === 0 && problems.length === 0) return complain(shell, nothingMounted);
   return outcome.end();
 }
@@ -129,7 +134,7 @@ export function sayUnsent(
   const toDo = 'it is kept, see gvfs status';
   for (const { path, unsentBytes: left, why } of failed) {
     const name = path === '' ? mount.mountpoint : `${mount.mountpoint}/${path}`;
-    const what = `${name}: ${bytesText(left)} not at the server (${why})`;
+    const what = `${name}: ${bytesText(left)} not at the server (${reasonText(why)})`;
     shell.err(`${sentence('gvfs', { what, toDo })}\n`);
   }
   if (timedOut) {
@@ -139,9 +144,13 @@ export function sayUnsent(
   return timedOut || failed.length > 0 ? GvfsStatus.unsent : GvfsStatus.done;
 }
 
-export function sentText({ files, sentBytes, unsentBytes, failed, timedOut }: Sent): string {
+export function sentText(report: Sent): string {
+  const { files, sentFiles, sentBytes, unsentBytes, failed, timedOut } = report;
   if (files === 0 && failed.length === 0 && !timedOut) return 'nothing was unsent';
-  const sent = `${bytesText(sentBytes)} of ${countText(files, 'file')} sent`;
+  const sent =
+    sentFiles === 0
+      ? 'nothing sent'
+      : `${bytesText(sentBytes)} of ${countText(sentFiles, 'file')} sent`;
   return unsentBytes === 0 ? sent : `${sent}, ${bytesText(unsentBytes)} unsent`;
 }
 
@@ -175,7 +184,7 @@ async function meant(
     else problems.push({ typed, error: daemon.error });
   };
   if (paths.length > 0) {
-    for (const path of paths) add(path, await daemonOf(shell, path));
+    for (const path of paths) add(path, await daemonStillOf(shell, path));
     return { daemons, problems };
   }
   for (const mount of await listMounts(shell.mounts)) {
@@ -198,12 +207,37 @@ async function isOver(shell: Shell, { mount }: Daemon, error: GvfsError): Promis
   return endedMeanwhile(shell, mount.mountpoint, error);
 }
 
+/** How far all of the calls are, on one line. */
+class SharedLine {
+  readonly #line: ProgressLine;
+  readonly #far = new Map<Daemon, Progress>();
+
+  constructor(shell: Shell, daemons: readonly Daemon[]) {
+    const [first] = daemons;
+    const label = daemons.length === 1 && first ? first.typed : countText(daemons.length, 'mount');
+    this.#line = new ProgressLine(label, progressOutput(shell), shell.clock);
+  }
+
+  update(daemon: Daemon, progress: Progress): void {
+    this.#far.set(daemon, progress);
+    const sum = (of: 'doneBytes' | 'totalBytes') =>
+      [...this.#far.values()].reduce((bytes, far) => bytes + far[of], 0);
+    this.#line.update(sum('doneBytes'), sum('totalBytes'));
+  }
+
+  /** Takes the line away, for a result that is printed; what goes on draws it again. */
+  end(): void {
+    this.#line.end();
+  }
+}
+
 /** The status is that of the first that failed. */
 class SendingOutcome {
   readonly #shell: Shell;
   readonly #json: boolean;
   readonly #objects: object[] = [];
   #status: GvfsStatus = GvfsStatus.done;
+  #wasInterrupted = false;
 
   constructor(shell: Shell, json: boolean) {
     this.#shell = shell;
@@ -220,6 +254,10 @@ class SendingOutcome {
 
   failed(typed: string, error: GvfsError): void {
     this.#objects.push({ path: typed, error: reportOf(error).what });
+    if (error.kind === 'interrupted') {
+      if (this.#wasInterrupted) return; // once said, it is of all of them
+      this.#wasInterrupted = true;
+    }
     this.#add(complain(this.#shell, error));
   }
 

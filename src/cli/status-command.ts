@@ -9,7 +9,7 @@ import {
   type Daemon,
   daemonAt,
   daemonHere,
-  daemonOf,
+  daemonStillOf,
   detachedHere,
   endedMeanwhile,
   nothingMounted,
@@ -45,7 +45,9 @@ export async function statusOfOne(
   path: string | undefined,
   { json, verbose }: StatusRequest,
 ): Promise<GvfsStatus> {
-  const reached = await (path === undefined ? daemonHere(shell) : daemonOf(shell, path));
+  const reached = await (path === undefined
+    ? daemonHere(shell, 'name one, or say --all')
+    : daemonStillOf(shell, path));
   const status = await statusOf(shell, reached);
   if (!status.ok) return complain(shell, status.error);
   shell.out(json ? jsonLine(status.value) : statusText(status.value, verbose));

@@ -11,6 +11,7 @@ import {
   shareText,
   timeText,
 } from './quantities.ts';
+import { reasonText } from './reason-text.ts';
 import { type Column, tableLines } from './table.ts';
 
 const left = (title: string): Column => ({ title, align: 'left' });
@@ -222,7 +223,7 @@ function unsentRow(file: Status['unsent']['list'][number]): string[] {
     [
       state,
       ...(file.recovered ? ['of an earlier mount'] : []),
-      ...(file.failure === null ? [] : [`not sent: ${file.failure}`]),
+      ...(file.failure === null ? [] : [`not sent: ${reasonText(file.failure)}`]),
     ].join(', '),
   ];
 }

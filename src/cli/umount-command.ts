@@ -2,11 +2,10 @@
  * gvfs umount MOUNTPOINT: nobody opens anything any more, what is unsent is written back, and the
  * mount ends; or it goes on as before, and the command says why.
  */
-import { resolve } from 'node:path';
-import { err, ok, type Result } from '../base/result.ts';
+import { err, type Result } from '../base/result.ts';
 import type { ResultOf } from '../daemon/control/schema.ts';
 import { harmless } from '../observe/printable.ts';
-import { type Daemon, daemonOf, detachedHere } from './daemon-call.ts';
+import { type Daemon, daemonStillOf } from './daemon-call.ts';
 import { complain, type GvfsError, GvfsStatus, usage } from './gvfs-errors.ts';
 import { sentence } from './mount-errors.ts';
 import { bytesText } from './quantities.ts';
@@ -60,22 +59,12 @@ export async function umount(shell: Shell, request: UmountRequest): Promise<Gvfs
 
 /** The daemon of the mountpoint, or one whose mount there is gone and which has not ended. */
 async function daemonToEnd(shell: Shell, mountpoint: string): Promise<Result<Daemon, GvfsError>> {
-  const daemon = await daemonOf(shell, mountpoint);
-  if (daemon.ok && daemon.value.path === '') return daemon;
-  if (daemon.ok) {
-    const { client, mount } = daemon.value;
-    client.close();
-    const what = `${mountpoint} is within the mount at ${mount.mountpoint}`;
-    return err(usage(what, `say gvfs umount ${mount.mountpoint}`));
-  }
-  if (daemon.error.kind !== 'reach' || daemon.error.error.kind !== 'notMounted') return daemon;
-  const at = resolve(shell.workingDirectory, mountpoint);
-  let found: Daemon | undefined;
-  for (const one of await detachedHere(shell)) {
-    if (found === undefined && one.mount.mountpoint === at) found = { ...one, typed: mountpoint };
-    else one.client.close();
-  }
-  return found === undefined ? daemon : ok(found);
+  const daemon = await daemonStillOf(shell, mountpoint);
+  if (!daemon.ok || daemon.value.path === '') return daemon;
+  const { client, mount } = daemon.value;
+  client.close();
+  const what = `${mountpoint} is within the mount at ${mount.mountpoint}`;
+  return err(usage(what, `say gvfs umount ${mount.mountpoint}`));
 }
 
 function endedText({ sentBytes, keptBytes, droppedBytes }: Ended): string {

@@ -43,7 +43,7 @@ export async function writeBackKept(
   const opened = await unlessAborted(opening, signal);
   if (opened === undefined || (!opened.ok && signal.aborted)) {
     void opening.then((late) => (late.ok ? late.value.abandon() : undefined));
-    const nothing = { files: 0, sentBytes: 0, unsentBytes: 0, failed: [] };
+    const nothing = { files: 0, sentFiles: 0, sentBytes: 0, unsentBytes: 0, failed: [] };
     return ok({ ...nothing, ended: how.signal.aborted ? 'cancelled' : 'timedOut' });
   }
   if (!opened.ok) return opened;

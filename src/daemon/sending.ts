@@ -33,6 +33,8 @@ export interface SendingHow {
 export interface SentReport {
   /** Files that had something unsent. */
   readonly files: number;
+  /** Of these, those of which something was sent. */
+  readonly sentFiles: number;
   readonly sentBytes: number;
   /** Of what was to be sent, still only here. */
   readonly unsentBytes: number;
@@ -41,10 +43,17 @@ export interface SentReport {
   readonly ended: 'done' | 'timedOut' | 'cancelled';
 }
 
+/**
+ * 'conflict': another has changed the file, nothing is sent before somebody resolves it. 'lost': the
+ * server has the file no more. 'failing': the server does not take it, or does not answer.
+ */
+export type NotSentState = 'conflict' | 'lost' | 'failing';
+
 export interface NotSent {
   /** '' of the mount as a whole. */
   readonly path: string;
   readonly unsentBytes: number;
+  readonly state: NotSentState;
   readonly error: FsError;
 }
 
@@ -74,7 +83,7 @@ export class Sending {
       if (limit.signal.aborted || (forgotten && stuck.length === 0)) return sent;
       return {
         ...sent,
-        failed: [...sent.failed, { path: '', unsentBytes: 0, error: kernelHolds }],
+        failed: [...sent.failed, { path: '', ...heldByKernel }],
       };
     });
   }
@@ -99,14 +108,17 @@ export class Sending {
     stopTelling();
     if (!how.signal.aborted) progress.tell();
     const failed = [
-      ...stuck.map((at) => ({ path: this.#pathOf(at), unsentBytes: 0, error: kernelHolds })),
+      ...stuck.map((at) => ({ path: this.#pathOf(at), ...heldByKernel })),
       ...this.#failures(results, before),
     ];
     const { remaining, sentBytes } = progress.now();
     const isFailed = (file: UnsentFile) => results.get(file.ino)?.ok !== true;
     const left = before.filter(isFailed).map((file) => remaining.get(file.ino) ?? 0);
+    const isSent = (file: UnsentFile) =>
+      !isFailed(file) || (remaining.get(file.ino) ?? 0) < file.unsent.bytes;
     return {
       files: before.length,
+      sentFiles: before.filter(isSent).length,
       sentBytes,
       unsentBytes: left.reduce((sum, bytes) => sum + bytes, 0),
       failed,
@@ -119,16 +131,20 @@ export class Sending {
     before: readonly UnsentFile[],
   ): NotSent[] {
     const failed: NotSent[] = [];
-    const now = new Map(this.#parts.files.unsent().map((file) => [file.ino, file.unsent.bytes]));
+    const now = new Map(this.#parts.files.unsent().map((file) => [file.ino, file.unsent]));
     for (const [ino, result] of results) {
       if (result.ok || ino === undefined) continue;
       const path = before.find((file) => file.ino === ino)?.path ?? this.#pathOf(ino);
-      failed.push({ path, unsentBytes: now.get(ino) ?? 0, error: result.error });
+      const { error } = result;
+      const left = now.get(ino);
+      const state = left?.state === 'conflict' ? left.state : stateOf(error);
+      failed.push({ path, unsentBytes: left?.bytes ?? 0, state, error });
     }
     // Writes that went through are of the mount: nobody has said whose they were.
     const whole = results.get(undefined);
     if (whole?.ok === false && failed.length === 0) {
-      failed.push({ path: '', unsentBytes: 0, error: whole.error });
+      const { error } = whole;
+      failed.push({ path: '', unsentBytes: 0, state: stateOf(error), error });
     }
     return failed;
   }
@@ -167,11 +183,15 @@ export class Sending {
   }
 }
 
-const kernelHolds = localError(
-  'ETIMEDOUT',
-  'write-back',
-  'the kernel does not give up what it has of it',
-);
+const heldByKernel = {
+  unsentBytes: 0,
+  state: 'failing',
+  error: localError('ETIMEDOUT', 'write-back', 'the kernel does not give up what it has of it'),
+} as const;
+
+function stateOf({ errno }: FsError): NotSentState {
+  return errno === 'ESTALE' || errno === 'ENOENT' ? 'lost' : 'failing';
+}
 
 /** How much of what was unsent at the start is sent: what is written meanwhile counts for nothing. */
 class Progress {

@@ -45,7 +45,14 @@ const LOOK_MS = 50;
 /** For what `force` still sends, where the caller gave it no time. */
 const FORCED_MS = 10_000;
 
-const nothing: SentReport = { files: 0, sentBytes: 0, unsentBytes: 0, failed: [], ended: 'done' };
+const nothing: SentReport = {
+  files: 0,
+  sentFiles: 0,
+  sentBytes: 0,
+  unsentBytes: 0,
+  failed: [],
+  ended: 'done',
+};
 
 export async function unmount(parts: UnmountingParts, how: UnmountHow): Promise<Unmounting> {
   const { files, mount } = parts;

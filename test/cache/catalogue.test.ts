@@ -79,6 +79,7 @@ const openLine: OpenImageLine = {
   pinned: true,
   lastUsedMs: 9,
   state: 'writing',
+  unsent: true,
 };
 
 test('open, idle, closed and damaged images, by path', async () => {

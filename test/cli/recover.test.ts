@@ -119,6 +119,23 @@ describe('gvfs recover', () => {
   });
 });
 
+describe('gvfs cache, without a daemon', () => {
+  it('says what has unsent writes, and that it is kept for them', async () => {
+    await using world = await fakeWorld();
+    const { directory } = await leaveUnsent(world);
+    const at = ['--cachedir', directory];
+    assert.match((await world.gvfs('cache', 'ls', ...at)).out, / {2}\(unsent\)\n$/);
+    const { images } = JSON.parse((await world.gvfs('cache', 'ls', '--json', ...at)).out)
+      .caches[0] as { images: { open: boolean; unsent: boolean }[] };
+    assert.deepEqual(
+      images.map(({ open, unsent }) => [open, unsent]),
+      [[false, true]],
+    );
+    const evicted = await world.gvfs('cache', 'evict', '--all', ...at);
+    assert.match(evicted.out, / is kept: it has unsent writes, see gvfs recover\n$/);
+  });
+});
+
 /** Pages 0 to 15 are clean, 20 and 21 dirty, the others absent. */
 async function leaveUnsent(world: FakeWorld, how: 'kept' | 'lost' = 'kept') {
   const directory = join(world.directory, 'cache', 'gvfs');

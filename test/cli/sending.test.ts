@@ -3,13 +3,20 @@
  */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Ino } from '../../src/base/brand.ts';
-import { localError } from '../../src/errors/fs-error.ts';
+import { reasonText } from '../../src/cli/reason-text.ts';
+import { localError, nfsError } from '../../src/errors/fs-error.ts';
 import { PAGE, snapshot, unsentFile } from '../control/fake.ts';
 import { fakeWorld } from './fake-shell.ts';
 
 const image = '/mnt/vm/vm/disk.img';
 const MIB = 1 << 20;
+
+const bothMounts = `22 1 254:0 / / rw - ext4 /dev/vda1 rw
+41 22 0:50 / /mnt/vm rw - fuse.gvfs images.example.org:/vm rw,user_id=0,group_id=0
+42 22 0:51 / /mnt/other rw - fuse.gvfs images.example.org:/b rw,user_id=0,group_id=0
+`;
 
 describe('gvfs write-back', () => {
   it('sends one file, a mount, or everything, and ends with 0 when the server has it', async () => {
@@ -32,7 +39,7 @@ describe('gvfs write-back', () => {
     sending.refused.add(3 as Ino);
     const ran = await world.gvfs('write-back', '/mnt/vm');
     assert.equal(ran.status, 75);
-    assert.equal(ran.out, '/mnt/vm: 4.0 KiB of 2 files sent, 1.0 MiB unsent\n');
+    assert.equal(ran.out, '/mnt/vm: 4.0 KiB of 1 file sent, 1.0 MiB unsent\n');
     assert.equal(
       ran.err,
       'gvfs: /mnt/vm/vm/disk.img: 1.0 MiB not at the server (the server has no room): ' +
@@ -102,6 +109,55 @@ describe('gvfs write-back', () => {
     };
     const ran = await world.gvfs('write-back');
     assert.deepEqual([ran.status, ran.out], [0, '/mnt/vm: nothing was unsent\n']);
+  });
+});
+
+describe('several mounts', () => {
+  it('are asked at once: one whose server is away keeps no other from being sent', async () => {
+    await using away = await fakeWorld(bothMounts);
+    await using there = await fakeWorld(bothMounts);
+    away.mount.sending.files = [unsentFile('vm/disk.img', MIB)];
+    away.mount.sending.isStuck = true;
+    there.mount.sending.files = [unsentFile('vm/old.img', PAGE)];
+    const ofAway = away.shell.mounts.sockets;
+    const ofThere = there.shell.mounts.sockets;
+    away.shell.mounts = {
+      ...away.shell.mounts,
+      sockets: (mount) => (mount.mountpoint === '/mnt/vm' ? ofAway(mount) : ofThere(mount)),
+      ownSockets: async () => [],
+    };
+    const running = away.gvfs('write-back', '--json');
+    while (there.mount.sending.files.length > 0) await pause(5);
+    while (away.mount.sending.asked.length === 0) await pause(5);
+    away.interrupt();
+    const ran = await running;
+    assert.equal(ran.status, 8);
+    const { done } = JSON.parse(ran.out) as { done: { path: string; sentBytes?: number }[] };
+    assert.deepEqual(
+      done.map(({ path, sentBytes }) => [path, sentBytes]),
+      [
+        ['/mnt/other', PAGE],
+        ['/mnt/vm', undefined],
+      ],
+    );
+  });
+});
+
+describe('a daemon whose mount is gone', () => {
+  it('still answers for its mountpoint', async () => {
+    await using world = await fakeWorld();
+    world.shell.mounts = { ...world.shell.mounts, lines: async () => [] };
+    world.shell.workingDirectory = '/mnt';
+    world.mount.sending.files = [unsentFile('vm/disk.img', PAGE)];
+    const status = await world.gvfs('status', '/mnt/vm', '--json');
+    assert.equal((JSON.parse(status.out) as { mountpoint: string }).mountpoint, '/mnt/vm');
+    assert.equal((await world.gvfs('events', '/mnt/vm')).status, 0);
+    const sent = await world.gvfs('write-back', 'vm');
+    assert.deepEqual([sent.status, sent.out], [0, 'vm: 4.0 KiB of 1 file sent\n']);
+    assert.equal((await world.gvfs('flush', '/mnt/vm')).status, 0);
+    for (const verb of ['status', 'events', 'write-back', 'flush']) {
+      assert.equal((await world.gvfs(verb, '/mnt/other')).status, 3);
+    }
   });
 });
 
@@ -253,6 +309,13 @@ describe('gvfs events', () => {
     assert.equal((await world.gvfs('events', '--since', 'now')).status, 1);
   });
 
+  it('wants one of several mounts', async () => {
+    await using world = await fakeWorld(bothMounts);
+    const { status, err } = await world.gvfs('events');
+    const all = '/mnt/vm, /mnt/other';
+    assert.deepEqual([status, err], [1, `gvfs: there are several mounts: ${all}: name one\n`]);
+  });
+
   it('ends with the daemon', async () => {
     await using world = await fakeWorld();
     const following = world.gvfs('events', '--follow');
@@ -290,6 +353,16 @@ describe('gvfs status', () => {
     assert.match(out, /vm\/old\.img +4\.0 KiB +5 min +conflict: say gvfs resolve/);
   });
 
+  it("says the server's reasons in words", async () => {
+    await using world = await fakeWorld();
+    const failure = nfsError('NFS3ERR_STALE', 'GETATTR');
+    world.mount.sending.files = [unsentFile('vm/disk.img', MIB, { failure })];
+    const { out } = await world.gvfs('status');
+    assert.match(out, /not sent: the server has lost the file \(NFS3ERR_STALE\)\n/);
+    assert.equal(reasonText('WRITE: NFS3ERR_BADTYPE'), 'WRITE: NFS3ERR_BADTYPE');
+    assert.equal(reasonText('no room'), 'no room');
+  });
+
   it('says nothing of it where everything goes through', async () => {
     await using world = await fakeWorld();
     world.mount.snapshot = () => ({ ...snapshot, write: 'through', fsync: 'server' });
@@ -302,11 +375,18 @@ const jsonOfRefused = {
   mountpoint: '/mnt/vm',
   within: '',
   files: 1,
+  sentFiles: 0,
   sentBytes: 0,
   unsentBytes: MIB,
   timedOut: false,
   failed: [
-    { path: 'vm/disk.img', unsentBytes: MIB, errno: 'ENOSPC', why: 'the server has no room' },
+    {
+      path: 'vm/disk.img',
+      unsentBytes: MIB,
+      state: 'failing',
+      errno: 'ENOSPC',
+      why: 'the server has no room',
+    },
   ],
   error: null,
 };

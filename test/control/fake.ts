@@ -167,7 +167,7 @@ export class FakeSending implements ControlledSending {
         if (how.timeoutMs !== undefined) setTimeout(done, how.timeoutMs, 'timedOut');
       });
       const files = meant.length;
-      return { files, sentBytes: 0, unsentBytes: totalBytes, failed: [], ended };
+      return { files, sentFiles: 0, sentBytes: 0, unsentBytes: totalBytes, failed: [], ended };
     }
     const left = meant.filter((file) => this.refused.has(file.ino));
     const unsentBytes = left.reduce((sum, { unsent }) => sum + unsent.bytes, 0);
@@ -175,9 +175,12 @@ export class FakeSending implements ControlledSending {
     const error = localError('ENOSPC', 'write', 'the server has no room');
     return {
       files: meant.length,
+      sentFiles: meant.length - left.length,
       sentBytes: totalBytes - unsentBytes,
       unsentBytes,
-      failed: left.map(({ path, unsent }) => ({ path, unsentBytes: unsent.bytes, error })),
+      failed: left.map(({ path, unsent }) => {
+        return { path, unsentBytes: unsent.bytes, state: 'failing', error };
+      }),
       ended: 'done',
     };
   }
@@ -268,14 +271,17 @@ export class FakeMount implements Controlled {
     return snapshot;
   }
 
+  /** What is unsent keeps the files of its image open. */
   #line(path: string, id: string): ImageLine {
+    const unsent = this.sending.files.some((file) => file.path === path);
     return {
       path,
       id,
       sizeBytes: 8 * PAGE,
       presentBytes: 2 * PAGE,
       allocatedBytes: 2 * PAGE,
-      open: id === 'd1',
+      open: id === 'd1' || unsent,
+      unsent,
       pinned: this.pinned.has(id),
       lastUsedMs: Date.UTC(2026, 0, 2, 3, 4, 5),
       state: 'settled',

@@ -9,7 +9,7 @@ import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Call, Failure } from '../../src/daemon/control/protocol.ts';
 import { ErrorCode, type EventLine, type Progress } from '../../src/daemon/control/schema.ts';
 import { Service } from '../../src/daemon/control/service.ts';
-import { FakeMount, PAGE } from './fake.ts';
+import { FakeMount, PAGE, unsentFile } from './fake.ts';
 
 const path = 'vm/disk.img';
 
@@ -158,6 +158,19 @@ describe('warm', () => {
 });
 
 describe('the images in the cache', () => {
+  it('are open where a program has them, not for what is unsent', async () => {
+    const { mount, handlers, call } = world();
+    mount.sending.files = [unsentFile('vm/disk.img', PAGE), unsentFile('vm/old.img', PAGE)];
+    const { images } = good(await handlers.images({}, call()));
+    assert.deepEqual(
+      images.map(({ path, open, unsent }) => [path, open, unsent]),
+      [
+        ['vm/disk.img', true, true],
+        ['vm/old.img', false, true],
+      ],
+    );
+  });
+
   it('are listed by path, or the one of a file', async () => {
     const { handlers, call } = world();
     const all = good(await handlers.images({}, call()));

@@ -8,7 +8,7 @@ import type { FileHandle, Ino } from '../../src/base/brand.ts';
 import { err, ok, type Result } from '../../src/base/result.ts';
 import { Sending } from '../../src/daemon/sending.ts';
 import type { UnsentFile } from '../../src/daemon/unsent-files.ts';
-import { type FsError, localError } from '../../src/errors/fs-error.ts';
+import { type FsError, localError, nfsError } from '../../src/errors/fs-error.ts';
 import { ManualClock } from '../base/manual-clock.ts';
 
 const never = new AbortController().signal;
@@ -31,6 +31,7 @@ describe('write back', () => {
     const report = await sent;
     assert.deepEqual(report, {
       files: 2,
+      sentFiles: 2,
       sentBytes: 5096,
       unsentBytes: 0,
       failed: [],
@@ -57,8 +58,25 @@ describe('write back', () => {
     finish(1, err(error));
     finish(undefined, err(error));
     const report = await sent;
-    assert.deepEqual(report.failed, [{ path: 'a', unsentBytes: 1000, error }]);
-    assert.deepEqual([report.sentBytes, report.unsentBytes], [4096, 1000]);
+    assert.deepEqual(report.failed, [{ path: 'a', unsentBytes: 1000, state: 'failing', error }]);
+    assert.deepEqual(
+      [report.files, report.sentFiles, report.sentBytes, report.unsentBytes],
+      [2, 1, 4096, 1000],
+    );
+  });
+
+  it('says whether it is in conflict, lost, or fails', async () => {
+    const { sending, finish, states } = world();
+    const failing = async (error: FsError) => {
+      const sent = sending.writeBack(1 as Ino, { signal: never });
+      await setImmediate();
+      finish(1, err(error));
+      return (await sent).failed.map(({ state }) => state);
+    };
+    assert.deepEqual(await failing(nfsError('NFS3ERR_NOSPC', 'WRITE')), ['failing']);
+    assert.deepEqual(await failing(nfsError('NFS3ERR_STALE', 'GETATTR')), ['lost']);
+    states.set(1, 'conflict');
+    assert.deepEqual(await failing(localError('EIO', 'write back')), ['conflict']);
   });
 
   it('tells of writes that went through and were not committed', async () => {
@@ -68,7 +86,7 @@ describe('write back', () => {
     await setImmediate();
     const error = localError('EIO', 'commit', 'no');
     finish(undefined, err(error));
-    assert.deepEqual((await sent).failed, [{ path: '', unsentBytes: 0, error }]);
+    assert.deepEqual((await sent).failed, [{ path: '', unsentBytes: 0, state: 'failing', error }]);
   });
 
   it('does not count what is written meanwhile', async () => {
@@ -140,6 +158,7 @@ describe('flush', () => {
 function world() {
   const asked: string[] = [];
   const stuck: number[] = [];
+  const states = new Map<number, UnsentFile['unsent']['state']>();
   const files = new Map([
     [1, 1000],
     [2, 4096],
@@ -159,7 +178,13 @@ function world() {
             ino: ino as Ino,
             file: Buffer.from([ino]) as FileHandle,
             path: names.get(ino) ?? '',
-            unsent: { bytes, size: bytes, mtimeNs: 0n, state: 'dirty', sinceMs: 0 },
+            unsent: {
+              bytes,
+              size: bytes,
+              mtimeNs: 0n,
+              state: states.get(ino) ?? 'dirty',
+              sinceMs: 0,
+            },
             failure: undefined,
             recovered: false,
           }),
@@ -190,5 +215,5 @@ function world() {
     if (result.ok && ino !== undefined) files.delete(ino);
     waiting.get(ino)?.(result);
   };
-  return { sending, files, asked, finish, clock, stuck };
+  return { sending, files, asked, finish, clock, stuck, states };
 }

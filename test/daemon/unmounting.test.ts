@@ -119,7 +119,8 @@ describe('unmounting', () => {
 });
 
 function failure() {
-  return { path: 'a', unsentBytes: 5, error: localError('ENOSPC', 'write', 'no room') };
+  const error = localError('ENOSPC', 'write', 'no room');
+  return { path: 'a', unsentBytes: 5, state: 'failing' as const, error };
 }
 
 function world() {
@@ -127,7 +128,14 @@ function world() {
   const open: string[] = [];
   const hows: { timeoutMs?: number | undefined }[] = [];
   const clock = new ManualClock();
-  const sent: SentReport = { files: 1, sentBytes: 5, unsentBytes: 0, failed: [], ended: 'done' };
+  const sent: SentReport = {
+    files: 1,
+    sentFiles: 1,
+    sentBytes: 5,
+    unsentBytes: 0,
+    failed: [],
+    ended: 'done',
+  };
   const answers = {
     leave: ok(undefined) as Result<void, string>,
     keptBytes: 0,

@@ -36,10 +36,11 @@ export function controlledCache(cache: DiskCache): ControlledCache {
 
 /** The cache's own line, as the schema has it. */
 export function imageLine(line: CatalogueLine): ImageLine {
-  const { id, sizeBytes, presentBytes, allocatedBytes, open, pinned, lastUsedMs, state } = line;
+  const { id, sizeBytes, presentBytes, allocatedBytes, open, unsent } = line;
+  const { pinned, lastUsedMs, state } = line;
   return {
     path: harmless(line.path.replace(/^\/+/, '')),
-    ...{ id, sizeBytes, allocatedBytes, open, pinned, lastUsedMs, state },
+    ...{ id, sizeBytes, allocatedBytes, open, unsent, pinned, lastUsedMs, state },
     presentBytes: Math.min(presentBytes, sizeBytes),
     gone: null,
     why: line.why === undefined ? null : harmless(line.why),

@@ -55,7 +55,11 @@ export class ImageMethods {
     if (cache === undefined) return noCache;
     const chosen = await this.#paths.choose(cache, params.path, call);
     if (chosen instanceof Failure) return chosen;
-    const images = chosen.toSorted((one, other) => (one.path < other.path ? -1 : 1));
+    const inUse = new Set(this.#controlled.files.openFiles().map(({ file }) => cache.idOf(file)));
+    // One that is closed stays open for what is unsent of it.
+    const images = chosen
+      .map((image) => (image.unsent ? { ...image, open: inUse.has(image.id) } : image))
+      .toSorted((one, other) => (one.path < other.path ? -1 : 1));
     await this.#lookForPinned(cache, images, call.signal);
     return { cache: this.#cacheUse(), images };
   }

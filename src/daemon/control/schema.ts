@@ -109,7 +109,8 @@ const imageLine = record('one image of the cache', {
   sizeBytes: integer("the file's size"),
   presentBytes: integer('of it in the cache, zeros included'),
   allocatedBytes: integer('what it takes of the disk'),
-  open: flag('whether it is open now'),
+  open: flag('whether a program has it open now'),
+  unsent: flag('whether something of it is only here'),
   pinned: flag('whether it is kept from eviction'),
   gone: nullable(
     flag(
@@ -144,13 +145,14 @@ const unsentFile = record('', {
     '`conflict`: another has changed it at the server, and it is for `resolve` to say what counts',
     ['dirty', 'sending', 'conflict'],
   ),
-  ageMs: number('for how long the oldest of it has been written'),
+  ageMs: integer('for how long the oldest of it has been written, in ms'),
   recovered: flag('whether an earlier daemon had left it behind'),
   failure: nullable(text('why it could not be sent the last time')),
 });
 
 const sent = {
   files: integer('files of which something was unsent'),
+  sentFiles: integer('of these, files of which something was sent by now'),
   sentBytes: integer('sent by now'),
   unsentBytes: integer('of what was to be sent, still only here'),
   timedOut: flag('whether the time was up; what is being sent goes on'),
@@ -159,6 +161,11 @@ const sent = {
     record('', {
       path: text('which file; `""`: of the mount as a whole'),
       unsentBytes: integer('how much of it is only here'),
+      state: choice(
+        '`conflict`: another has changed it, and it is for `resolve` to say what counts; `lost`: ' +
+          'the server has it no more; `failing`: the server does not take it, or does not answer',
+        ['conflict', 'lost', 'failing'],
+      ),
       errno: text("the error's name"),
       why: text('why'),
     }),
@@ -223,7 +230,7 @@ const status = record('', {
   unsent: record('what only this host has', {
     bytes: integer('of all files'),
     files: integer('how many files'),
-    ageMs: nullable(number('for how long the oldest of it has been written')),
+    ageMs: nullable(integer('for how long the oldest of it has been written, in ms')),
     recoveredBytes: integer('of these, left behind by an earlier daemon'),
     foundBytes: integer('what an earlier daemon had left behind, when this one started'),
     list: list('the files, the oldest first, at most 100', unsentFile),
@@ -235,7 +242,7 @@ const status = record('', {
       path: nullable(
         text('of which file, where that is known; of LOOKUP and the like, in which directory'),
       ),
-      ageMs: number('for how long'),
+      ageMs: integer('for how long, in ms'),
     }),
   ),
   waitingCount: integer('how many wait'),

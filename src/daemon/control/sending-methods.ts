@@ -163,21 +163,24 @@ class TimeLimit {
 
 const timedOut: SentReport = {
   files: 0,
+  sentFiles: 0,
   sentBytes: 0,
   unsentBytes: 0,
   failed: [],
   ended: 'timedOut',
 };
 
-function sentResult({ files, sentBytes, unsentBytes, failed, ended }: SentReport) {
+function sentResult({ files, sentFiles, sentBytes, unsentBytes, failed, ended }: SentReport) {
   return {
     files,
+    sentFiles,
     sentBytes,
     unsentBytes,
     timedOut: ended === 'timedOut',
-    failed: failed.map(({ path, unsentBytes: left, error }: NotSent) => ({
+    failed: failed.map(({ path, unsentBytes: left, state, error }: NotSent) => ({
       path: harmless(path),
       unsentBytes: left,
+      state,
       errno: error.errno,
       why: harmless(error.message),
     })),

@@ -82,7 +82,7 @@ export class Service {
       waiting: waiting.slice(0, WAITING_LISTED_MAX).map(({ operation, ino, ageMs }) => ({
         operation,
         path: paths.get(ino) ?? this.#paths.pathOf(ino) ?? null,
-        ageMs,
+        ageMs: Math.round(ageMs),
       })),
       waitingCount: waiting.length,
       tasks: this.#tasks.lines(),

@@ -37,7 +37,7 @@ export function unsentStatus({ cache, sending }: Controlled, clock: Clock): Stat
   };
 }
 
-/** The wall clock may have been set back since. */
+/** In whole ms. The wall clock may have been set back since. */
 function ageOf({ unsent }: UnsentFile, nowMs: number): number {
-  return Math.max(0, nowMs - unsent.sinceMs);
+  return Math.max(0, Math.round(nowMs - unsent.sinceMs));
 }
