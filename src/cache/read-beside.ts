@@ -14,7 +14,10 @@ import { type PageRange, pagesOf, without } from './page-range.ts';
 
 type Fetch = (offset: number, length: number) => Promise<Result<Fetched, FsError>>;
 
-/** Err: what is dirty cannot be read from the local disk, or the rest from the server. */
+/**
+ * Less than asked for where the server's file was cut meanwhile: what it had there is no zeros.
+ * Err: what is dirty cannot be read from the local disk, or the rest from the server.
+ */
 export async function readBeside(
   content: ImageContent,
   offset: number,
@@ -33,22 +36,29 @@ export async function readBeside(
       ...dirty.map((run) => readLocal(content, run, offset, whole)),
       ...without(range, ours).map((run) => readServer(content, run, offset, whole, fetch)),
     ]);
-    for (const result of results) if (!result.ok) return result;
-    return ok({ kind: 'bytes', bytes: [whole], release: () => undefined });
+    // Neither side has more: it was cut since the read began.
+    let end = Math.min(offset + length, Math.max(content.map.sizeBytes, content.zeros.serverBytes));
+    for (const result of results) {
+      if (!result.ok) return result;
+      end = Math.min(end, result.value);
+    }
+    const bytes = whole.subarray(0, Math.max(end - offset, 0));
+    return ok({ kind: 'bytes', bytes: [bytes], release: () => undefined });
   } finally {
     content.replies.drop(reply);
   }
 }
 
+/** Both answer where the file ended, if it did: infinity where not. */
 async function readLocal(
   { io, fd, health }: ImageContent,
   run: PageRange,
   offset: number,
   whole: Buffer,
-): Promise<Result<void, FsError>> {
+): Promise<Result<number, FsError>> {
   const { from, part } = partOf(run, offset, whole);
   const { errno } = await io.read(fd, from, part);
-  if (errno === 0) return ok(undefined);
+  if (errno === 0) return ok(Number.POSITIVE_INFINITY);
   health.failed(errno, 'read');
   return err(localFailure(errno, 'read', 'unsent writes'));
 }
@@ -59,16 +69,18 @@ async function readServer(
   offset: number,
   whole: Buffer,
   fetch: Fetch,
-): Promise<Result<void, FsError>> {
+): Promise<Result<number, FsError>> {
   const { from, part } = partOf(run, offset, whole);
   const atServer = Math.min(part.length, zeros.serverBytes - from);
-  if (atServer <= 0) return ok(undefined);
+  if (atServer <= 0) return ok(Number.POSITIVE_INFINITY);
   const answer = await fetch(from, atServer);
   if (!answer.ok) return answer;
-  answer.value.bytes.copy(part);
-  counts.serverBytes += answer.value.bytes.length;
-  answer.value.release();
-  return ok(undefined);
+  const { bytes, release } = answer.value;
+  bytes.copy(part);
+  const { length } = bytes;
+  counts.serverBytes += length;
+  release();
+  return ok(length < atServer ? from + length : Number.POSITIVE_INFINITY);
 }
 
 /** What of the read lies in the run. */

@@ -52,8 +52,8 @@ export async function readFile(
 
 /**
  * The same in one piece of memory, for the cache: [offset, offset + length) as the file has it now,
- * less only where the file ends; zeros up to the
- * end that programs see.
+ * less only where the file ends. Behind the server's end there are zeros up to the end that
+ * programs see; but not where the server's file was cut meanwhile.
  */
 export async function fetchRange(
   state: MountState,
@@ -62,16 +62,20 @@ export async function fetchRange(
   offset: number,
   length: number,
 ): Outcome<Fetched> {
+  const serverSize = () => inode.attributes.known?.size ?? 0;
+  const sizeBefore = serverSize();
   const read = await gather(state, as, inode, offset, offset + length);
   if (!read.ok) return read;
   const { parts, releases } = read.value;
   const release = () => {
     for (const one of releases) one();
   };
+  const mayEndBehind = state.unsentFiles.of(inode) !== undefined && serverSize() >= sizeBefore;
   const got = parts.reduce((sum, part) => sum + part.length, 0);
   // Where the server's file is not as long yet as ours has become there are zeros.
-  const end = Math.min(offset + length, state.shown(inode)?.size ?? 0);
-  const missing = state.unsentFiles.of(inode) === undefined ? 0 : Math.max(end - offset - got, 0);
+  const shown = Math.min(state.shown(inode)?.size ?? 0, inode.cutTo ?? Number.POSITIVE_INFINITY);
+  const end = Math.min(offset + length, shown);
+  const missing = mayEndBehind ? Math.max(end - offset - got, 0) : 0;
   const [first] = parts;
   if (missing === 0 && (first === undefined || parts.length === 1)) {
     return ok({ bytes: first ?? Buffer.alloc(0), release });

@@ -621,7 +621,9 @@ async function settingAlone<T>(
     const before = image?.local.unsent?.mtimeNs;
     await image?.local.modified(mtimeNs);
     const result = await change();
+    if (result.ok) inode.cutTo = size;
     await (result.ok ? resize?.done() : resize?.failed());
+    inode.cutTo = undefined;
     const now = mtimeNs ?? inode.attributes.known?.mtimeNs;
     await image?.local.modified(result.ok ? now : before);
     // A change of the size has its own note, until all is sent.

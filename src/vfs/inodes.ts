@@ -38,6 +38,8 @@ export interface Inode {
   refresh: { readonly serial: number; readonly answer: Outcome<Attributes> } | undefined;
   /** Present once something was written. */
   writes: FileWrites | undefined;
+  /** The size that the server has been given, until the image knows: nothing is behind it. */
+  cutTo: number | undefined;
   /** Of the cache, while somebody needs it. */
   image: FileImage | undefined;
   /** Unsent writes of an earlier daemon, until the image that has them is open. */
@@ -216,6 +218,7 @@ export class InodeTable {
       access: newAccessState(),
       refresh: undefined,
       writes: undefined,
+      cutTo: undefined,
       image: undefined,
       recovered: undefined,
       leftPath: undefined,

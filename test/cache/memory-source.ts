@@ -33,6 +33,8 @@ export class MemorySource implements ImageSource {
   failures = 0;
   /** Where programs see the end, while some of it is unsent: up to there fetches are of zeros. */
   shownSize: (() => number) | undefined;
+  /** A truncation that the image does not know of yet: nothing is behind it. */
+  cutTo = Number.POSITIVE_INFINITY;
   snapshotAt: 'sent' | 'answered' = 'answered';
   readonly fetches: FetchSeen[] = [];
   /** Memory handed out and not given back. */
@@ -46,7 +48,8 @@ export class MemorySource implements ImageSource {
 
   async fetch(_as: Credentials, offset: number, length: number): Promise<Result<Fetched, FsError>> {
     this.fetches.push({ offset, length });
-    const sent = this.#slice(offset, length);
+    const sizeBefore = this.bytes.length;
+    const sent = this.#slice(offset, length, sizeBefore);
     const { gates } = this;
     if (gates !== undefined) {
       await new Promise<void>((resolve) => {
@@ -57,7 +60,7 @@ export class MemorySource implements ImageSource {
       this.failures--;
       return err(localError('EIO', 'fetch'));
     }
-    const bytes = this.snapshotAt === 'sent' ? sent : this.#slice(offset, length);
+    const bytes = this.snapshotAt === 'sent' ? sent : this.#slice(offset, length, sizeBefore);
     this.heldBytes += bytes.length;
     let given = false;
     return ok({
@@ -108,8 +111,11 @@ export class MemorySource implements ImageSource {
     return source;
   }
 
-  #slice(offset: number, length: number): Buffer {
-    const end = Math.max(this.bytes.length, this.shownSize?.() ?? 0);
+  /** What was cut off meanwhile is no zeros. */
+  #slice(offset: number, length: number, sizeBefore: number): Buffer {
+    const known = this.bytes.length < sizeBefore ? 0 : (this.shownSize?.() ?? 0);
+    const shown = Math.min(known, this.cutTo);
+    const end = Math.max(this.bytes.length, shown);
     const slice = Buffer.alloc(Math.max(Math.min(length, end - offset), 0));
     this.bytes.subarray(offset, offset + length).copy(slice);
     return slice;

@@ -115,10 +115,12 @@ export class UnsentModel {
     const change = await world.image.beginResize(size);
     if (this.daemon !== daemon) return;
     sending.resize(size);
+    source.cutTo = size;
     world.local = resized(world.file, size);
     world.changed();
     this.seen();
     await change.done();
+    source.cutTo = Number.POSITIVE_INFINITY;
     if (this.daemon !== daemon) return;
     source.unknown = false;
     this.resizing = undefined;
@@ -445,6 +447,8 @@ const commands = [
         const { disk } = model.world;
         model.boots++;
         const left = disk.afterPowerCut(chances(of));
+        // What nobody was promised, and that the server has, stays there.
+        model.sending.committed = Buffer.from(model.source.bytes);
         // What was not synced may be lost here, and a part of it be at the server.
         const states = [...model.history, model.world.file, model.source.bytes];
         await model.nextDaemon(possible(model, states), { disk: left });
