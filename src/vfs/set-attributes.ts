@@ -45,6 +45,10 @@ export async function applyChanges(
   if (size !== undefined && size > state.server.limits.maxFileSize) {
     return err(localError('EFBIG', 'setattr'));
   }
+  if (size !== undefined && inode.recovered !== undefined) {
+    const ready = await state.unsentFiles.ready(as, inode);
+    if (!ready.ok) return ready;
+  }
   const wanted = toWire(inode, changes);
   if (Object.values(wanted).every((value) => value === undefined)) {
     return state.freshAttributes(as, inode);

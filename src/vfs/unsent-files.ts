@@ -108,6 +108,25 @@ export class UnsentFiles {
     return recovered.gone === undefined;
   }
 
+  /**
+   * Before the size of the file is changed: what was left behind of it is in its image, which cuts
+   * it, or gone. Err: the server refuses to tell.
+   */
+  async ready(as: Credentials, inode: Inode): Outcome<void> {
+    for (;;) {
+      const { recovered } = inode;
+      if (recovered === undefined || recovered.gone !== undefined) return ok(undefined);
+      const image = await this.#state.images?.enter(as, inode);
+      image?.leave();
+      if (image !== undefined) continue;
+      await recovered.looked;
+      if (inode.recovered !== recovered || recovered.gone !== undefined) continue;
+      if (recovered.failure !== undefined) return err(recovered.failure);
+      if (this.#kept !== undefined) return err(notAsked());
+      await this.#pause();
+    }
+  }
+
   /** Its image is open: what was left behind is in there. */
   opened(inode: Inode, local: FileUnsent): void {
     local.isRecovered = inode.recovered !== undefined;

@@ -24,6 +24,7 @@ import {
 } from './mounted.ts';
 
 const O_SYNC = 0o4010000;
+const O_TRUNC = 0o1000;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const root: Credentials = { uid: 0, gid: 0, groups: [] };
@@ -646,6 +647,25 @@ describe('what another daemon left behind', () => {
     await settled();
     value(await again.fs.settleUnsent());
     assert.equal(server.stableBytesOf('/disk').toString(), 'NEW old bytes of it');
+  });
+
+  it('is cut by an open that truncates, though its image was not open yet', async () => {
+    for (const session of ['exclusive', 'shared'] as const) {
+      const { server, images, mounted, told, next } = world({ options: { session } });
+      images.failure = localError('ENOSPC', 'WRITE');
+      mounted.fs.release(await dirtied(mounted));
+      await settled();
+      server.fail = ({ procedure }) => (procedure === 'getattr' ? 'NFS3ERR_IO' : undefined);
+      const again = await next(mounted);
+      images.failure = undefined;
+      const handle = await again.open('/disk', O_RDWR | O_TRUNC);
+      server.fail = () => undefined;
+      value(await again.write(handle, 4, 'ER'));
+      assert.equal((await again.read(handle, 0, 99)).toString(), '\0\0\0\0ER');
+      value(await again.fs.settleUnsent());
+      assert.equal(server.stableBytesOf('/disk').toString(), '\0\0\0\0ER');
+      assert(!told.includes('conflict'), told.join());
+    }
   });
 
   it('waits for a server that does not answer', async () => {
