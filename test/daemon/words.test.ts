@@ -197,6 +197,7 @@ describe('a daemon whose mount is gone', () => {
       await until(() => /unsent writes are written back/.test(mount.log()));
       mount.signal('SIGTERM');
       assert.equal(await mount.daemonExit(10_000), 75);
+      assert.equal(mount.log().match(/unsent writes stay in the cache/g)?.length, 1, mount.log());
       await mount.crash();
       await place.relay.restore();
       const next = await place.mount('session=exclusive,write=back,writeback_age=1');
