@@ -284,7 +284,9 @@ export class ImageLocalWrites implements LocalWrites {
     const { map, io, fd, zeros } = content;
     const end = offset + bytes.length;
     const range = pagesOf(offset, bytes.length);
-    if (end > map.sizeBytes) {
+    // A killed daemon's successor takes the size from the live map.
+    const grows = end > map.sizeBytes;
+    if (grows) {
       content.fills.cut(laneOf(map.sizeBytes, offset, end));
       if ((await content.grow(end)) !== 0) return 'failed';
     }
@@ -308,7 +310,7 @@ export class ImageLocalWrites implements LocalWrites {
     // Others may have put other bytes there, unseen.
     const isAlone = this.#parts.session === 'exclusive';
     const zeroFrom = isAlone ? zeros.firstPage : Number.POSITIVE_INFINITY;
-    let isMapChanged = false;
+    let isMapChanged = grows;
     for (let i = 0; i < written.changed.length; i++) {
       const block = first + i;
       const changed = written.changed[i] ?? 0;

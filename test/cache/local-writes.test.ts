@@ -109,6 +109,24 @@ describe('a write that is kept', () => {
     await ended(next);
   });
 
+  it('that only makes the file longer is there after a kill, byte for byte (C3)', async () => {
+    const world = await opened();
+    const appends = async (bytes: Buffer, of: World) => {
+      await of.writeNow(of.file.length, bytes);
+      const next = await successor(of, of.disk.afterKill());
+      assert.equal(next.image.local?.unsent?.size, of.file.length);
+      await next.readNow(0, next.file.length);
+      return next;
+    };
+    // A page becomes dirty; the same one again; zeros, of which nothing is to be sent but the size.
+    const first = await appends(Buffer.alloc(10, 7), world);
+    const second = await appends(Buffer.alloc(10, 8), first);
+    const third = await appends(Buffer.alloc(PAGE_BYTES), second);
+    await third.writeBackNow();
+    assert.ok(third.source.bytes.equals(third.file));
+    await ended(third);
+  });
+
   it("is dropped unopened upon its owner's word, and not there for the next daemon", async () => {
     const world = await opened();
     await world.writeNow(0, page(1));

@@ -54,9 +54,10 @@ export class MemorySending implements ImageSending {
     const fails = this.failures > 0;
     if (fails) this.failures--;
     const isDone = !fails || this.failsLate;
-    if (isDone && this.appliedAt === 'sent') this.#apply(offset, sent);
+    const { appliedAt } = this;
+    if (isDone && appliedAt === 'sent') this.#apply(offset, sent);
     await this.#gate(`WRITE ${offset}+${bytes.length}`);
-    if (isDone && this.appliedAt === 'answered') this.#apply(offset, sent);
+    if (isDone && appliedAt === 'answered') this.#apply(offset, sent);
     if (fails) return err(localError('EIO', 'write'));
     const { verifier } = this;
     return ok({ wcc: {}, count: sent.length, committed: 'unstable', verifier });
