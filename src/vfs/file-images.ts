@@ -411,6 +411,7 @@ export class FileImage {
         this.#users += 1;
       },
       leave: () => this.leave(),
+      settle: () => this.settle(),
       changed: () => this.changed(),
     };
   }

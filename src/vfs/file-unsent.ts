@@ -39,6 +39,8 @@ export interface UnsentImage {
   leave(): void;
   /** Something was changed since it was settled. */
   changed(): void;
+  /** Notes durably what it is of, if something was changed. */
+  settle(): Promise<void>;
 }
 
 export class FileUnsent {
@@ -111,6 +113,8 @@ export class FileUnsent {
       const { size = 0, mode = 0 } = this.#state.shown(this.#inode) ?? {};
       // The server takes these bits away with a write, for some writers: at once, or not safely.
       if (local === undefined || (mode & SET_ID_BITS) !== 0) return ok('through');
+      // Else a kill would make changes of ours before the first unsent write look like another's.
+      if (local.unsent === undefined) await this.#image.settle();
       const written = await local.write(as, offset, bytes, size);
       this.look();
       return written;
