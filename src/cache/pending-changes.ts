@@ -173,6 +173,8 @@ export class PendingChanges {
     if (errno === 0) return;
     // The stamp will not be the server's any more, but only the note makes that certain.
     content.health.failed(errno, 'sync');
+    // What only this disk has stays: after a kill its old stamp is a conflict, not an old byte.
+    if (content.unsent.isAny) return;
     await this.#host.lose(content);
   }
 
