@@ -79,21 +79,20 @@ export function agree(
 }
 
 /**
- * Writes can wait on the local disk only where there is one and something is written. Where nobody
- * says how, they do so where nobody else is waiting for them: in an exclusive session.
+ * Writes can wait on the local disk only where there is one and something is written. What nobody
+ * asked for is no contradiction: then they go through.
  */
 function agreeOnWrites(
-  { session, transport, fsync, ...settings }: Settings,
+  { session, transport, write, fsync }: Settings,
   given: ReadonlySet<OptionName>,
   { ro, hasCache }: { readonly ro: boolean; readonly hasCache: boolean },
 ): Result<Settings['write'], Contradiction> {
   const against = (option: string, against: string, toDo: string) =>
     err({ kind: 'contradiction' as const, option, against, toDo });
-  const unasked = writeUnasked({ session, ro, cache: hasCache });
-  const write = given.has('write') ? settings.write : unasked;
+  const waits = write !== 'through';
   const onDisk = `write=${write}`;
 
-  if (write !== 'through') {
+  if (waits && given.has('write')) {
     if (!hasCache) {
       const without = transport === 'fuse-native' ? 'transport=fuse-native' : 'nocache';
       return against(onDisk, without, 'unsent writes are kept in the cache: leave out one of them');
@@ -107,21 +106,13 @@ function agreeOnWrites(
       return against(onDisk, 'session=shared', toDo);
     }
   }
-  if (fsync === 'local' && whereDurable({ session, write, fsync: undefined }) !== 'local') {
-    return write === 'through'
+  const agreed = waits && hasCache && !ro ? write : 'through';
+  if (fsync === 'local' && whereDurable({ session, write: agreed, fsync: undefined }) !== 'local') {
+    return agreed === 'through'
       ? against('fsync=local', 'write=through', 'say write=back as well, or leave fsync out')
       : against('fsync=local', 'session=shared', 'say session=exclusive, or leave fsync out');
   }
-  return ok(write);
-}
-
-/** Where writes go when nobody says it. */
-export function writeUnasked({
-  session,
-  ro,
-  cache,
-}: Pick<Settings, 'session' | 'ro' | 'cache'>): Settings['write'] {
-  return session === 'exclusive' && cache && !ro ? 'back' : 'through';
+  return ok(agreed);
 }
 
 /** Where a write is durable when fsync returns. */

@@ -12,7 +12,7 @@ export type OptionGroup = 'server' | 'cache' | 'attributes' | 'mount' | 'log';
 export interface OptionSpec {
   readonly group: OptionGroup;
   readonly value: ValueKind;
-  /** The value when it is not given, unless `defaultWords` says how it is chosen. */
+  /** The value when it is not given; undefined where `defaultWords` says how it is chosen. */
   readonly default: number | string | boolean | undefined;
   readonly defaultWords?: string;
   /** Other names for the same option. */
@@ -172,7 +172,6 @@ export const optionTable = {
     group: 'cache',
     value: { kind: 'choice', choices: ['through', 'back', 'deferred'] },
     default: 'through',
-    defaultWords: 'back with session=exclusive, else through',
     doc:
       'Where writes go: to the server at once (through), to the local disk and to the server soon ' +
       'after (back; with session=shared before close and fsync return), or to the server only ' +

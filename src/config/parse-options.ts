@@ -6,7 +6,7 @@
  * name (ro,rw), as with mount(8); what different options mean together is combinations.ts's.
  */
 import { err, ok, type Result } from '../base/result.ts';
-import { agree, type Contradiction, writeUnasked } from './combinations.ts';
+import { agree, type Contradiction } from './combinations.ts';
 import { nearestName } from './nearest-name.ts';
 import {
   allSpellings,
@@ -99,8 +99,7 @@ export function formatOptions(settings: Settings): string {
   const options: string[] = [];
   for (const [name, spec] of Object.entries<OptionSpec>(optionTable)) {
     const value: Value | undefined = settings[name as OptionName];
-    const unasked = name === 'write' ? writeUnasked(settings) : spec.default;
-    if (value === undefined || value === unasked) continue;
+    if (value === undefined || value === spec.default) continue;
     const text = formatOption(name, spec.value, value);
     if (text !== undefined) options.push(text.replace(/[\\,]/g, '\\$&'));
   }

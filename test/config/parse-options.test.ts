@@ -60,9 +60,6 @@ describe('parseOptions', () => {
     ['cachesize=100%,cachefree=05%', { cachesize: '100%', cachefree: '5%' }],
     ['session=exclusive,write=through,nopassthrough', { session: 'exclusive', passthrough: false }],
     ['write=back', { write: 'back' }],
-    ['session=exclusive', { session: 'exclusive', write: 'back' }],
-    ['session=exclusive,ro', { session: 'exclusive', ro: true }],
-    ['session=exclusive,nocache', { session: 'exclusive', cache: false }],
     ['write=back,fsync=server', { write: 'back', fsync: 'server' }],
     [
       'session=exclusive,write=deferred,fsync=local',

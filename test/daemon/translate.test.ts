@@ -98,7 +98,7 @@ describe('options in the words of the layers', () => {
     assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).session, 'readonly');
     assert.equal(vfsOptionsOf(settingsOf('session=readonly'), true).readOnly, true);
     const exclusive = vfsOptionsOf(settingsOf('session=exclusive'), true);
-    assert.deepEqual([exclusive.write, exclusive.fsync], ['back', 'local']);
+    assert.deepEqual([exclusive.write, exclusive.fsync], ['through', 'server']);
   });
 
   it('the server that is meant while nobody can ask for its port', () => {

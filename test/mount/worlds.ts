@@ -80,7 +80,7 @@ function onOneMount(
       get mount() {
         return made(mount);
       },
-      delaysWrites: options.includes('session=exclusive'),
+      delaysWrites: options.some((option) => /write=(back|deferred)/.test(option)),
     });
   });
 }
