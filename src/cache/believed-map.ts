@@ -24,7 +24,8 @@ export async function believedMap(at: MapsAt): Promise<BlockMap | undefined> {
   return (await readMap(at, 'map.synced'))?.map;
 }
 
-async function readMap(
+/** undefined: it cannot be read. */
+export async function readMap(
   { path, fileId, io, paths }: MapsAt,
   name: 'map' | 'map.synced',
 ): Promise<{ bootId: string; map: BlockMap } | undefined> {

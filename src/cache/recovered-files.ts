@@ -5,11 +5,11 @@
 import { join } from 'node:path';
 import type { FileHandle } from '../base/brand.ts';
 import type { RecoveredFile } from '../vfs/ports.ts';
-import { BlockMap } from './block-map.ts';
+import { readMap } from './believed-map.ts';
+import type { BlockMap } from './block-map.ts';
 import type { ExportDirectory } from './export-directory.ts';
 import { isFileId } from './file-id.ts';
 import type { ImageInfo } from './info-file.ts';
-import { decodeChunk, MapFile } from './map-file.ts';
 import { readInfo } from './take-up.ts';
 
 /** In no order. What cannot be read is told when it is opened. */
@@ -52,28 +52,9 @@ async function recoveredFile(
 
 /** As far as it can be told without opening the image: `take-up` decides. */
 async function believedMap(from: ExportDirectory, fileId: string): Promise<BlockMap | undefined> {
-  const live = await readMap(from, fileId, 'map');
+  const { bootId, io, paths } = from;
+  const at = { path: join(from.path, fileId), fileId, bootId, io, paths };
+  const live = await readMap(at, 'map');
   if (live === undefined) return undefined;
-  return live.bootId === from.bootId ? live.map : (await readMap(from, fileId, 'map.synced'))?.map;
-}
-
-async function readMap(
-  from: ExportDirectory,
-  fileId: string,
-  name: 'map' | 'map.synced',
-): Promise<{ bootId: string; map: BlockMap } | undefined> {
-  const { errno, fd } = await from.paths.open(join(from.path, fileId, name), 'existing');
-  if (errno !== 0) return undefined;
-  try {
-    const file = new MapFile(fd, from.io);
-    const header = await file.readHeader(fileId);
-    if (!header.ok) return undefined;
-    const map = new BlockMap(header.value.sizeBytes);
-    const read = await file.readChunks(map.chunkCount, (chunk, bytes, at) => {
-      decodeChunk(map, chunk, bytes, at);
-    });
-    return read === 0 ? { bootId: header.value.bootId, map } : undefined;
-  } finally {
-    await from.paths.close(fd);
-  }
+  return live.bootId === bootId ? live.map : (await readMap(at, 'map.synced'))?.map;
 }
